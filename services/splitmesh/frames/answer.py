@@ -1,0 +1,80 @@
+"""Owns the value that a model, a worker or the tracker gives for one frame. Knows nothing of any model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splitmesh.errors import FrameShapeError
+
+F32 = npt.NDArray[np.float32]
+U16 = npt.NDArray[np.uint16]
+
+
+def _no_points() -> F32:
+    return np.zeros((0, 0, 2), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Scored, classified boxes, best first.
+
+    boxes: (N, 4) float32, x_min y_min x_max y_max, each in [0, 1] of the picture they refer to.
+    scores: (N,) float32 in [0, 1].
+    classes: (N,) uint16, index into the manifest's labels.
+    points: (N, P, 2) float32 x y in [0, 1]; P is 0 for models without landmarks.
+    A classifier's answer has boxes that cover the whole picture (0, 0, 1, 1).
+    Raises FrameShapeError when the arrays disagree.
+    """
+
+    boxes: F32
+    scores: F32
+    classes: U16
+    points: F32 = field(default_factory=_no_points)
+
+    def __post_init__(self) -> None:
+        n = len(self.scores)
+        points_fit = self.points.ndim == 3 and self.points.shape[2] == 2
+        points_fit = points_fit and (self.points.shape[0] == n or self.points.shape[1] == 0)
+        if self.boxes.shape != (n, 4) or self.classes.shape != (n,) or not points_fit:
+            raise FrameShapeError(
+                f"answer of {n} scores has boxes {self.boxes.shape}, classes {self.classes.shape}, "
+                f"points {self.points.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @staticmethod
+    def empty() -> Answer:
+        return Answer(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.uint16))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """`[{"box": [x0, y0, x1, y1], "score": s, "class": c, "points": [[x, y], …]?}, …]`."""
+        rows: list[dict[str, Any]] = []
+        for i in range(len(self)):
+            row: dict[str, Any] = {
+                "box": [round(float(v), 5) for v in self.boxes[i]],
+                "score": round(float(self.scores[i]), 4),
+                "class": int(self.classes[i]),
+            }
+            if self.points.shape[1]:
+                row["points"] = [[round(float(v), 5) for v in p] for p in self.points[i]]
+            rows.append(row)
+        return rows
+
+    @staticmethod
+    def from_json(rows: list[dict[str, Any]]) -> Answer:
+        n = len(rows)
+        if not n:
+            return Answer.empty()
+        points = [r.get("points", []) for r in rows]
+        return Answer(
+            np.asarray([r["box"] for r in rows], np.float32).reshape(n, 4),
+            np.asarray([r["score"] for r in rows], np.float32),
+            np.asarray([r["class"] for r in rows], np.uint16),
+            np.asarray(points, np.float32).reshape(n, -1, 2),
+        )
