@@ -1,0 +1,1 @@
+"""Owns traces, metrics and logs: OpenTelemetry and Prometheus live here. Refuses to fail a frame for their sake."""
