@@ -15,6 +15,9 @@ from typing import Any, TextIO
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _URL_SECRET = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]+@", re.IGNORECASE)
+_QUERY_SECRET = re.compile(
+    r"([?&](?:token|password|passwd|pwd|secret|key|apikey|api_key|sig|signature)=)[^&\s]+", re.I
+)
 _COLOURS = {"WARNING": "33", "ERROR": "31", "CRITICAL": "31;1"}
 _NOISY = ("opentelemetry", "urllib3", "uvicorn.access", "nats", "asyncio")
 
@@ -35,8 +38,8 @@ def configure_logs(*, as_json: bool = False, level: str = "INFO", stream: TextIO
 
 
 def masked(text: str) -> str:
-    """`text` with the user and password of every URL in it replaced by `***`."""
-    return _URL_SECRET.sub(r"\1***@", text)
+    """`text` with the user, password and secret-looking query values of every URL in it replaced by `***`."""
+    return _QUERY_SECRET.sub(r"\1***", _URL_SECRET.sub(r"\1***@", text)) if "://" in text else text
 
 
 class JsonLines(logging.Formatter):
