@@ -1,0 +1,339 @@
+"""Messages: nothing is forgotten, nothing that lies gets through, the bytes stay what they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from splitmesh.errors import CodecError, FrameShapeError, InferenceError, MeshError, ModelError, WireError
+from splitmesh.frames.answer import Answer
+from splitmesh.v1 import infer_pb2 as pb
+from splitmesh.wire.answers import MAX_BOXES, answer_from_pb, answer_to_pb
+from splitmesh.wire.messages import (
+    MAX_PAYLOAD_BYTES,
+    Cancel,
+    Heartbeat,
+    HostedModel,
+    InferReply,
+    InferRequest,
+    Nack,
+    NackCode,
+    WorkerTimes,
+)
+from splitmesh.wire.nacks import nack_code_for, nack_for
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "wire"
+SHA = "0123456789abcdef" * 4
+
+
+def same(a: Answer, b: Answer) -> bool:
+    return all(
+        np.array_equal(getattr(a, f.name), getattr(b, f.name))
+        and getattr(a, f.name).dtype == getattr(b, f.name).dtype
+        for f in dataclasses.fields(Answer)
+    )
+
+
+def full_answer() -> Answer:
+    return Answer(
+        np.array([[0.125, 0.25, 0.5, 0.75], [0, 0, 1, 1]], np.float32),
+        np.array([0.875, 0.5], np.float32),
+        np.array([3, 65535], np.uint16),
+        np.array([[[0.25, 0.5], [0.75, 1]], [[0, 0.125], [1, 0]]], np.float32),
+    )
+
+
+# Every field of every message is set to something that is not its default.
+SATURATED = {
+    "infer_request": InferRequest("cam-1.r7.42", "cam-1", "coco-ssdlite", SHA, "c3", b"\x00payload\xff", probe=True),
+    "infer_reply_answer": InferReply("cam-1.r7.42", "w-1", full_answer(), WorkerTimes(1, 2, 3, 4), 5),
+    "infer_reply_nack": InferReply(
+        "cam-1.r7.42", "w-1", Nack(NackCode.OVERLOADED, "queue: 90 ms, über budget", 7), WorkerTimes(1, 2, 3, 4), 5
+    ),
+    "cancel": Cancel("cam-1.r7.42"),
+    "heartbeat": Heartbeat(
+        "w-1", 9, (HostedModel("a", SHA, ("c1", "c2")), HostedModel("b", SHA, ("c3",))), 8, 7, True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SATURATED)
+def test_golden_bytes(name: str) -> None:
+    raw = SATURATED[name].encode()
+    assert raw.hex() == (GOLDEN / f"{name}.hex").read_text().strip()
+
+
+@pytest.mark.parametrize("name", SATURATED)
+def test_saturated_message_survives(name: str) -> None:
+    sent = SATURATED[name]
+    got = type(sent).decode(sent.encode())
+    for field in dataclasses.fields(sent):
+        before, after = getattr(sent, field.name), getattr(got, field.name)
+        if isinstance(before, Answer):
+            assert same(before, after)
+        else:
+            assert before == after, field.name
+
+
+@pytest.mark.parametrize("name", SATURATED)
+def test_saturated_message_sets_every_wire_field(name: str) -> None:
+    kinds = {
+        "infer_request": pb.InferRequest,
+        "infer_reply_answer": pb.InferReply,
+        "infer_reply_nack": pb.InferReply,
+        "cancel": pb.Cancel,
+        "heartbeat": pb.Heartbeat,
+    }
+
+    def unset(message) -> list[str]:
+        given_fields = {f.name for f, _ in message.ListFields()}
+        missing = []
+        for field in message.DESCRIPTOR.fields:
+            if field.containing_oneof and message.WhichOneof(field.containing_oneof.name) != field.name:
+                continue
+            if field.name not in given_fields:
+                missing.append(field.full_name)
+            elif field.message_type:
+                value = getattr(message, field.name)
+                for item in value if field.is_repeated else [value]:
+                    missing += unset(item)
+        return missing
+
+    assert unset(kinds[name].FromString(SATURATED[name].encode())) == []
+
+
+@pytest.mark.parametrize("name", SATURATED)
+def test_truncated_bytes_never_pass_as_the_message(name: str) -> None:
+    sent = SATURATED[name]
+    raw = sent.encode()
+    for cut in range(len(raw)):
+        try:
+            got = type(sent).decode(raw[:cut])
+        except WireError:
+            continue
+        # Protobuf has no end mark: a cut at a field border is a valid, poorer message, never the same one.
+        assert got.encode() != raw
+
+
+@pytest.mark.parametrize("raw", [b"\xff", b"\x0a\x05ab", b"\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01"])
+@pytest.mark.parametrize("kind", [InferRequest, InferReply, Cancel, Heartbeat])
+def test_garbage_is_a_wire_error(kind, raw: bytes) -> None:
+    with pytest.raises(WireError):
+        kind.decode(raw)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_give_a_message_or_a_wire_error(raw: bytes) -> None:
+    for kind in (InferRequest, InferReply, Cancel, Heartbeat):
+        try:
+            kind.decode(raw)
+        except WireError:
+            continue
+
+
+REQUEST = {
+    "frame_id": "e.r.1",
+    "edge_id": "e",
+    "model": "m",
+    "model_sha256": SHA,
+    "cut": "c",
+    "payload": b"x",
+    "probe": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("frame_id", ""),
+        ("frame_id", "a" * 129),
+        ("frame_id", "a b"),
+        ("frame_id", "a\r\nb"),
+        ("frame_id", "a>"),
+        ("edge_id", "a.b"),
+        ("edge_id", "*"),
+        ("model", ""),
+        ("model", "m.n"),
+        ("model", "m" * 65),
+        ("model_sha256", SHA[:-1]),
+        ("model_sha256", SHA.upper()),
+        ("cut", "c>"),
+        ("payload", b""),
+        ("payload", bytes(MAX_PAYLOAD_BYTES + 1)),
+    ],
+)
+def test_request_field_rules(field: str, value: object) -> None:
+    fields = {**REQUEST, field: value}
+    with pytest.raises(WireError, match=field):
+        InferRequest(**fields)
+    with pytest.raises(WireError, match=field):
+        InferRequest.decode(pb.InferRequest(**fields).SerializeToString())
+
+
+def _answer_pb(**changes: object) -> pb.Answer:
+    message = answer_to_pb(full_answer())
+    for key, value in changes.items():
+        setattr(message, key, value)
+    return message
+
+
+F32 = np.float32
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"count": 3}, "boxes"),
+        ({"count": 0}, "boxes"),
+        ({"count": 2**32 - 1}, "count"),
+        ({"count": MAX_BOXES + 1}, "count"),
+        ({"boxes": bytes(31)}, "boxes"),
+        ({"boxes": bytes(33)}, "boxes"),
+        ({"scores": bytes(4)}, "scores"),
+        ({"classes": bytes(3)}, "classes"),
+        ({"points_per_box": 3}, "points"),
+        ({"points_per_box": 2**32 - 1}, "points_per_box"),
+        ({"count": 8192, "points_per_box": 1024}, "points_per_box"),
+        ({"boxes": np.full(8, np.nan, F32).tobytes()}, "boxes"),
+        ({"points": np.full(8, np.inf, F32).tobytes()}, "points"),
+        ({"scores": np.array([0.5, np.nan], F32).tobytes()}, "scores"),
+        ({"scores": np.array([0.5, 1.5], F32).tobytes()}, "scores"),
+        ({"scores": np.array([-0.5, 1], F32).tobytes()}, "scores"),
+    ],
+)
+def test_lying_answers(changes: dict[str, object], field: str) -> None:
+    with pytest.raises(WireError, match=f"answer.{field}|{field}"):
+        answer_from_pb(_answer_pb(**changes))
+
+
+def test_an_answer_with_nan_is_not_sent() -> None:
+    bad = Answer(np.full((1, 4), np.nan, F32), np.ones(1, F32), np.zeros(1, np.uint16))
+    with pytest.raises(WireError, match="boxes"):
+        InferReply("f", "w", bad).encode()
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (pb.InferReply(frame_id="f", worker_id="w"), "outcome"),
+        (pb.InferReply(frame_id="f", worker_id="w", nack=pb.Nack()), "nack.code"),
+        (pb.InferReply(frame_id="f", worker_id="w", nack=pb.Nack(code=8)), "nack.code"),  # type: ignore[arg-type]
+        (pb.InferReply(frame_id="f", worker_id="w", nack=pb.Nack(code=1, detail="x" * 501)), "nack.detail"),
+        (pb.InferReply(frame_id="f", worker_id="w", nack=pb.Nack(code=1, retry_after_us=2**63)), "retry_after_us"),
+        (pb.InferReply(frame_id="", worker_id="w", answer=pb.Answer()), "frame_id"),
+        (pb.InferReply(frame_id="f", worker_id="", answer=pb.Answer()), "worker_id"),
+        (
+            pb.InferReply(frame_id="f", worker_id="w", answer=pb.Answer(), predicted_wait_us=2**60),
+            "predicted_wait_us",
+        ),
+        (
+            pb.InferReply(frame_id="f", worker_id="w", answer=pb.Answer(), times=pb.WorkerTimes(service_us=2**63)),
+            "times.service_us",
+        ),
+    ],
+)
+def test_lying_replies(message: pb.InferReply, field: str) -> None:
+    with pytest.raises(WireError, match=field):
+        InferReply.decode(message.SerializeToString())
+
+
+def test_a_refusal_may_lack_the_frame_id_only() -> None:
+    reply = InferReply("", "w", Nack(NackCode.BAD_REQUEST, "not a request"))
+    assert InferReply.decode(reply.encode()) == reply
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (pb.Heartbeat(worker_id="a.b"), "worker_id"),
+        (pb.Heartbeat(worker_id="w", models=[pb.HostedModel(model="m")]), "model_sha256"),
+        (pb.Heartbeat(worker_id="w", models=[pb.HostedModel(model="m", model_sha256=SHA, cuts=[">"])]), "cuts"),
+        (pb.Heartbeat(worker_id="w", models=[pb.HostedModel(model="m", model_sha256=SHA, cuts=["c"] * 65)]), "cuts"),
+        (pb.Heartbeat(worker_id="w", models=[pb.HostedModel(model="m", model_sha256=SHA)] * 65), "models"),
+        (pb.Heartbeat(worker_id="w", queue_depth=2**32 - 1), "queue_depth"),
+    ],
+)
+def test_lying_heartbeats(message: pb.Heartbeat, field: str) -> None:
+    with pytest.raises(WireError, match=field):
+        Heartbeat.decode(message.SerializeToString())
+
+
+unit = st.floats(0, 1, width=32)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> Answer:
+    n, p = draw(st.integers(0, 20)), draw(st.integers(0, 5))
+    return Answer(
+        draw(hnp.arrays(np.float32, (n, 4), elements=unit)),
+        draw(hnp.arrays(np.float32, n, elements=unit)),
+        draw(hnp.arrays(np.uint16, n)),
+        draw(hnp.arrays(np.float32, (n, p, 2), elements=unit)),
+    )
+
+
+ids = st.from_regex(r"[A-Za-z0-9_.-]{1,128}", fullmatch=True)
+tokens = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
+micros = st.integers(0, 86_400_000_000)
+
+
+@given(ids, tokens, answers(), st.builds(WorkerTimes, micros, micros, micros, micros), micros)
+def test_round_trip_of_answers(frame: str, worker: str, answer: Answer, times: WorkerTimes, wait: int) -> None:
+    got = InferReply.decode(InferReply(frame, worker, answer, times, wait).encode())
+    assert isinstance(got.outcome, Answer) and same(got.outcome, answer)
+    assert (got.frame_id, got.worker_id, got.times, got.predicted_wait_us) == (frame, worker, times, wait)
+
+
+@given(
+    st.builds(
+        InferRequest,
+        ids,
+        tokens,
+        tokens,
+        st.just(SHA),
+        st.one_of(st.just(""), tokens),
+        st.binary(min_size=1, max_size=500),
+        st.booleans(),
+    )
+)
+def test_round_trip_of_requests(request_: InferRequest) -> None:
+    assert InferRequest.decode(request_.encode()) == request_
+
+
+def test_arrays_of_a_decoded_answer_are_its_own() -> None:
+    got = answer_from_pb(answer_to_pb(full_answer()))
+    got.boxes[0, 0] = 0.5  # a view of the received bytes would be read-only
+    assert same(answer_from_pb(answer_to_pb(full_answer())), full_answer())
+
+
+def test_the_wire_has_exactly_these_codes() -> None:
+    assert {c.name: int(c) for c in NackCode} == {
+        name.removeprefix("NACK_CODE_"): number for name, number in pb.NackCode.items() if number
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (WireError("x"), NackCode.BAD_REQUEST),
+        (CodecError("x"), NackCode.BAD_REQUEST),
+        (FrameShapeError("x"), NackCode.BAD_REQUEST),
+        (ModelError("x"), NackCode.UNKNOWN_MODEL),
+        (InferenceError("x"), NackCode.INFERENCE_FAILED),
+        (MeshError("x"), NackCode.INFERENCE_FAILED),
+        (ZeroDivisionError("x"), NackCode.INFERENCE_FAILED),
+    ],
+)
+def test_nack_table(error: Exception, code: NackCode) -> None:
+    assert nack_code_for(error) is code
+
+
+def test_foreign_error_text_stays_inside() -> None:
+    assert "secret" not in nack_for(KeyError("secret")).detail
+    assert len(nack_for(CodecError("é\udcff" * 400)).detail) == 500

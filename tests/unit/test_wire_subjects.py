@@ -1,0 +1,75 @@
+"""Subjects and headers: names can't escape their place, budgets can't lie."""
+
+from __future__ import annotations
+
+import pytest
+
+from splitmesh.errors import WireError
+from splitmesh.wire import headers, subjects
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_grammar() -> None:
+    assert subjects.infer("acme", "coco-ssdlite", "c3") == "sm.v1.acme.infer.coco-ssdlite.c3"
+    assert subjects.infer("acme", "coco-ssdlite", "") == "sm.v1.acme.infer.coco-ssdlite.whole"
+    assert subjects.worker("acme", "w_1") == "sm.v1.acme.worker.w_1"
+    assert subjects.load("acme") == "sm.v1.acme.load"
+    assert subjects.cancel("acme") == "sm.v1.acme.cancel"
+    assert subjects.result("acme", "cam-1") == "sm.v1.acme.result.cam-1"
+
+
+@pytest.mark.parametrize("token", ["", "a.b", "*", ">", "a b", "a\r\n", "é", "a" * 65])
+def test_a_token_cannot_widen_a_subject(token: str) -> None:
+    with pytest.raises(WireError, match="tenant"):
+        subjects.load(token)
+    with pytest.raises(WireError, match="model"):
+        subjects.infer("t", token, "c")
+    with pytest.raises(WireError, match="worker_id"):
+        subjects.worker("t", token)
+    with pytest.raises(WireError, match="edge_id"):
+        subjects.result("t", token)
+    if token:
+        with pytest.raises(WireError, match="cut"):
+            subjects.infer("t", "m", token)
+
+
+def test_no_cut_may_be_called_whole() -> None:
+    with pytest.raises(WireError, match="whole"):
+        subjects.infer("t", "m", "whole")
+
+
+def test_headers_round_trip() -> None:
+    packed = headers.pack(TRACE, "cam.r.1", 150_000)
+    assert packed == {"traceparent": TRACE, "Nats-Msg-Id": "cam.r.1", "Sm-Budget-Us": "150000"}
+    assert headers.traceparent(packed) == TRACE
+    assert headers.message_id(packed) == "cam.r.1"
+    assert headers.budget_us(packed) == 150_000
+    assert "traceparent" not in headers.pack(None, "cam.r.1", 0)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "1e3", " 5", "٣", "600000001", "9" * 13, "0x10"])
+def test_lying_budget(text: str) -> None:
+    with pytest.raises(WireError, match="Sm-Budget-Us"):
+        headers.budget_us({headers.BUDGET_US: text})
+
+
+def test_missing_headers() -> None:
+    with pytest.raises(WireError, match="missing"):
+        headers.budget_us({})
+    with pytest.raises(WireError, match="Nats-Msg-Id"):
+        headers.message_id({})
+
+
+@pytest.mark.parametrize("trace", ["", "junk", TRACE.upper(), TRACE + "0", "00-" + "0" * 32 + TRACE[35:]])
+def test_a_bad_trace_costs_no_frame(trace: str) -> None:
+    assert headers.traceparent({headers.TRACEPARENT: trace}) is None
+
+
+@pytest.mark.parametrize(
+    ("trace", "message_id", "budget"),
+    [("junk", "a", 1), (TRACE, "", 1), (TRACE, "a\r\nb", 1), (TRACE, "a", -1), (TRACE, "a", 600_000_001)],
+)
+def test_pack_refuses_what_cannot_be_read_back(trace: str, message_id: str, budget: int) -> None:
+    with pytest.raises(WireError):
+        headers.pack(trace, message_id, budget)
