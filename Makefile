@@ -1,0 +1,113 @@
+# The only entry point: people and CI call these targets and nothing else. `make` or `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+SOURCES := services tools tests bench
+DURATION ?= 1h
+ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup lab test unit ci lint format type proto proto-write check-arm check-weights integration e2e \
+	bench bench-lab bench-overhead bench-track soak lock lock-upgrade clean
+
+help: ## Show this list.
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# -- environment ------------------------------------------------------------------------------------------------
+
+setup: $(STAMP) ## Make .venv with the locked packages and splitmesh itself; again only when a lock changed.
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "'$(PYTHON)' is not there: install Python 3.11 or later," \
+	  "or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "splitmesh needs Python 3.11 or later;" \
+	  "'$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "'$(PYTHON)' lacks the venv module." \
+	  "On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(STAMP): requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo "installing the locked packages (a minute or two the first time)"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock: $(STAMP) ## Make the locks in requirements/ follow pyproject.toml, changing as little as possible.
+	$(BIN)/python tools/lock.py
+
+lock-upgrade: $(STAMP) ## Move every locked package to its newest allowed version.
+	$(BIN)/python tools/lock.py --upgrade
+
+# -- use --------------------------------------------------------------------------------------------------------
+
+lab: $(STAMP) ## Whole mesh on this machine: video, edge, worker, broker, a link that worsens. ARGS='--duration 2m'
+	@$(BIN)/splitmesh lab $(ARGS)
+
+soak: $(STAMP) ## A long lab; fails on a lost frame or growing memory. DURATION=1h
+	@$(BIN)/python tools/soak.py --duration $(DURATION) $(ARGS)
+
+# -- checks -----------------------------------------------------------------------------------------------------
+
+ci: lint type proto test ## What CI runs: every check that needs no network beyond the package index.
+
+lint: $(STAMP) ## Style and common faults (ruff).
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+
+format: $(STAMP) ## Rewrite the sources in the house format.
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+type: $(STAMP) ## Types (mypy, strict).
+	@$(BIN)/mypy
+	@$(BIN)/mypy tools bench
+
+proto: $(STAMP) ## Wire definition is clean, and the committed generated code follows from it.
+	@cd proto && ../$(BIN)/buf lint
+	@$(BIN)/python tools/generate_proto.py --check
+
+proto-write: $(STAMP) ## Regenerate the code from proto/.
+	@$(BIN)/python tools/generate_proto.py
+
+test: $(STAMP) ## Unit, contract and integration tests. ARGS='-k name'
+	@$(BIN)/python -m pytest $(ARGS)
+
+unit: $(STAMP) ## Unit tests only.
+	@$(BIN)/python -m pytest tests/unit $(ARGS)
+
+integration: $(STAMP) ## Contract and integration tests only: real broker, real runtime, real files.
+	@$(BIN)/python -m pytest tests/contract tests/integration $(ARGS)
+
+e2e: $(STAMP) ## End-to-end tests: the commands as a user starts them, with real tools around them.
+	@for tool in ffmpeg toxiproxy-server; do command -v $$tool >/dev/null || \
+	  echo "note: $$tool is not there, tests that need it are skipped (Debian: apt install ffmpeg toxiproxy)"; done
+	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+check-arm: $(STAMP) ## Every package that an edge needs has a wheel for 64-bit ARM Linux, Python 3.11 to 3.13.
+	@$(BIN)/python tools/check_arm.py $(ARGS)
+
+check-weights: $(STAMP) ## Built-in weights still equal the original that they were converted from.
+	@$(BIN)/python tools/check_weights.py $(ARGS)
+
+# -- measurements: each writes JSON and PNG under bench/results/ ----------------------------------------------------
+
+bench: bench-track bench-overhead bench-lab ## All benchmarks.
+
+bench-lab: $(STAMP) ## The adaptive policy against the fixed ones, over the lab's link.
+	@$(BIN)/python -m bench.lab $(ARGS)
+
+bench-overhead: $(STAMP) ## What decisions, codecs and telemetry cost per frame.
+	@$(BIN)/python -m bench.overhead $(ARGS)
+
+bench-track: $(STAMP) ## Carrying answers forward against repeating the last one.
+	@$(BIN)/python -m bench.track_fidelity $(ARGS)
+
+clean: ## Remove what these targets made, the environment included.
+	rm -rf $(VENV) out lab-out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis services/*.egg-info
+	find services tools tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
