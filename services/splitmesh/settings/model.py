@@ -11,7 +11,7 @@ import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -133,7 +133,7 @@ class EdgeSettings(_Observed):
     ring_capacity: int = Field(
         4, ge=1, le=1024, description="Frames that may wait for a decision before the oldest is shed"
     )
-    hwaccel: str = Field("auto", description="Hardware decoding: auto, none, or a device type such as cuda or vaapi")
+    hwaccel: Literal["auto", "none", "cuda", "v4l2m2m", "vaapi"] = Field("auto", description="Hardware decoding")
     results: UserPath | None = Field(None, description="results.jsonl to write: one line per captured frame")
     trace_ratio: Ratio = Field(0.1, description="Share of frames traced; misses and resumed frames always are")
     web_port: Port = Field(9464, description="Port of the status pages; 0: any free one; off: none")

@@ -76,7 +76,10 @@ def gather(
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> dict[str, Given]:
-    """The strongest value given for each field that has one. Raises SettingsError for unknown keys."""
+    """The strongest value given for each field that has one. Raises SettingsError for unknown keys.
+
+    An empty text in the environment or the file means "not set".
+    """
     env = os.environ if environ is None else environ
     keys = keys_of(model)
     given = _from_file(section, keys, config_path(config, env, cwd))
@@ -126,7 +129,7 @@ def _from_file(section: str, keys: Mapping[str, Key], path: Path | None) -> dict
         if name not in keys:
             advice = near(name, keys) or f"`splitmesh config {section}` lists what there is"
             raise SettingsError(f"{path} has an unknown key {section}.{name}", key=f"{section}.{name}", advice=advice)
-    return {name: Given(value, f"file {path}") for name, value in rows.items()}
+    return {name: Given(value, f"file {path}") for name, value in rows.items() if value != ""}
 
 
 def _from_environment(keys: Mapping[str, Key], env: Mapping[str, str], prefix: str) -> dict[str, Given]:
@@ -136,7 +139,7 @@ def _from_environment(keys: Mapping[str, Key], env: Mapping[str, str], prefix: s
         if key.also_env and env.get(key.also_env):
             given[key.field] = Given(env[key.also_env], f"env {key.also_env}")
     for variable, value in env.items():
-        if not variable.startswith(prefix) or _KUBERNETES.fullmatch(variable.removeprefix(prefix)):
+        if not value or not variable.startswith(prefix) or _KUBERNETES.fullmatch(variable.removeprefix(prefix)):
             continue
         if variable not in by_variable:
             raise SettingsError(
