@@ -139,3 +139,7 @@ def _complain(exc: MeshError) -> int:
     if exc.advice:
         click.echo(f"  {exc.advice}", err=True)
     return EXIT_USAGE if isinstance(exc, SettingsError) else EXIT_FAILED
+
+
+if __name__ == "__main__":
+    main()

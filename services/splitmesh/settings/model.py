@@ -111,7 +111,7 @@ class _Observed(Settings):
     span_log: UserPath | None = Field(None, description="Folder of the span log that `splitmesh why` reads")
     otlp_endpoint: OtlpUrl | None = Field(None, description="OpenTelemetry collector, OTLP over HTTP")
     web_host: str = Field("127.0.0.1", min_length=1, description="Address of /metrics /healthz /readyz /status")
-    ready_json: bool = Field(False, description='Print one JSON line with "ready": true to stdout once ready')
+    ready_json: UserPath | None = Field(None, description="File to write (JSON) once ready: pid, name, web_port")
     drain_s: Seconds = Field(5.0, le=600, description="Longest time to finish what is in flight on shutdown")
 
 
@@ -206,7 +206,7 @@ class LinkSettings(Settings):
     )
     duration_s: OptionalSeconds = Field(None, description="Stop after this time; default: never")
     seed: int = Field(0, ge=0, description="Seed of jitter")
-    ready_json: bool = Field(False, description='Print one JSON line with "ready": true to stdout once it listens')
+    ready_json: UserPath | None = Field(None, description="File to write (JSON) once it listens: pid, port")
 
 
 SECTIONS: dict[str, type[Settings]] = {
