@@ -1,0 +1,59 @@
+"""Owns measuring how long things take on this machine. Reads the monotonic clock, judges nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Wall-clock milliseconds over `runs` calls."""
+
+    p50_ms: float
+    p95_ms: float
+    runs: int
+
+    def to_json(self) -> dict[str, float]:
+        return {"p50_ms": round(self.p50_ms, 4), "p95_ms": round(self.p95_ms, 4), "runs": self.runs}
+
+
+def timing(samples_ms: list[float]) -> Timing:
+    """Quantiles of measured times; zeros if there are none."""
+    if not samples_ms:
+        return Timing(0.0, 0.0, 0)
+    p50, p95 = np.quantile(samples_ms, (0.5, 0.95))
+    return Timing(float(p50), float(p95), len(samples_ms))
+
+
+def timed(call: Callable[[], T]) -> tuple[T, float]:
+    """The call's result and how many milliseconds it took."""
+    start_ns = time.perf_counter_ns()
+    result = call()
+    return result, (time.perf_counter_ns() - start_ns) / 1e6
+
+
+def profile_parts(
+    calls: Mapping[str, Callable[[], object]], *, runs: int = 15, warmup: int = 2, budget_s: float = 6.0
+) -> dict[str, Timing]:
+    """Time several calls in turn, round after round, so that a busy moment hits all of them alike.
+
+    Stops early when `budget_s` is spent, but not before three rounds.
+    """
+    for call in calls.values():
+        for _ in range(warmup):
+            call()
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    start = time.perf_counter()
+    for done in range(runs):
+        if done >= 3 and time.perf_counter() - start > budget_s:
+            break
+        for name, call in calls.items():
+            samples[name].append(timed(call)[1])
+    return {name: timing(values) for name, values in samples.items()}

@@ -1,0 +1,141 @@
+"""Owns running a model: one onnxruntime session, explicit threads. Refuses to hand out NaN or Inf."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from splitmesh.errors import InferenceError, ModelError
+from splitmesh.inference.providers import CPU, ORT_ERRORS, select
+
+_log = logging.getLogger(__name__)
+
+Array = npt.NDArray[Any]
+Port = tuple[tuple[int | None, ...], np.dtype[Any]]
+"""Shape (None: any size) and dtype of an input or output."""
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(bool)": "bool",
+}
+
+
+class Session:
+    """One loaded model. `run` may be called from several threads at once; it blocks and releases the GIL."""
+
+    def __init__(self, session: Any, path: Path, threads: int) -> None:
+        self._session = session
+        self.path = path
+        self.threads = threads
+        self.provider: str = session.get_providers()[0]
+        self.inputs: Mapping[str, Port] = {p.name: _port(p, path) for p in session.get_inputs()}
+        self.outputs: Mapping[str, Port] = {p.name: _port(p, path) for p in session.get_outputs()}
+        self._names = list(self.outputs)
+
+    def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        """All outputs by name. `inputs`: every input by name, C-contiguous, of the documented shape and dtype.
+
+        Raises InferenceError (naming file and tensor) for inputs that do not fit, a failure of the runtime, and NaN
+        or Inf in an output.
+        """
+        self._check_inputs(inputs)
+        try:
+            values = self._session.run(self._names, inputs)
+        except ORT_ERRORS as exc:
+            raise InferenceError(f"{self.path} failed on {self.provider}: {exc}") from exc
+        for name, value in zip(self._names, values, strict=True):
+            if not _finite(value):
+                raise InferenceError(
+                    f"output {name} of {self.path} holds NaN or Inf",
+                    advice="the input or the weights are out of range; check the manifest's scale and offset",
+                )
+        return dict(zip(self._names, values, strict=True))
+
+    def _check_inputs(self, inputs: Mapping[str, Array]) -> None:
+        if inputs.keys() != self.inputs.keys():
+            raise InferenceError(
+                f"{self.path} takes the inputs {', '.join(self.inputs)}, not {', '.join(inputs) or 'none'}"
+            )
+        for name, value in inputs.items():
+            shape, dtype = self.inputs[name]
+            fits = len(shape) == value.ndim and all(
+                want is None or want == have for want, have in zip(shape, value.shape, strict=True)
+            )
+            if not fits or value.dtype != dtype:
+                wanted = "x".join("?" if d is None else str(d) for d in shape)
+                given = "x".join(str(d) for d in value.shape)
+                raise InferenceError(f"input {name} of {self.path} is {wanted} {dtype}, not {given} {value.dtype}")
+
+    def __repr__(self) -> str:
+        return f"<Session {self.path.name} on {self.provider} threads={self.threads}>"
+
+
+def open_session(path: str | Path, *, threads: int = 1, providers: Sequence[str] = ("auto",)) -> Session:
+    """Load an ONNX file: `threads` threads inside an operator, one operator at a time, no spinning.
+
+    A provider that fails on this model is given up for the next one, with a logged reason; CPU is the last.
+    Raises ModelError naming the path if the file is missing or no valid model.
+    """
+    file = Path(path)
+    if threads < 1:
+        raise InferenceError(f"a session needs at least one thread, not {threads}")
+    if not file.is_file():
+        raise ModelError(f"model {file} does not exist", advice="check the path, or build the plan again")
+    names = select(providers)
+    for index, name in enumerate(names):
+        try:
+            session = ort.InferenceSession(str(file), _options(threads), providers=list(dict.fromkeys([name, CPU])))
+        except ORT_ERRORS as exc:
+            if name == CPU:
+                raise ModelError(
+                    f"model {file} can't be loaded: {exc}",
+                    advice="the file is damaged or not ONNX; fetch or build it again",
+                ) from exc
+            _log.warning("%s can't run %s, trying %s: %s", name, file, names[index + 1], exc)
+            continue
+        active = session.get_providers()[0]
+        if active != name:
+            _log.warning("%s did not load for %s, running on %s", name, file, active)
+        return Session(session, file, threads)
+    raise InferenceError(f"no provider can run {file}")
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+def _port(port: Any, path: Path) -> Port:
+    dtype = _DTYPES.get(port.type)
+    if dtype is None:
+        raise ModelError(f"model {path} has {port.name} of type {port.type}, which splitmesh can't carry")
+    return tuple(d if isinstance(d, int) else None for d in port.shape), np.dtype(dtype)
+
+
+def _finite(value: Array) -> bool:
+    """True if no element is NaN or Inf. One pass that sums; only a sum that overflowed is looked at again."""
+    if not np.issubdtype(value.dtype, np.floating):
+        return True
+    with np.errstate(all="ignore"):
+        if np.isfinite(np.add.reduce(value, axis=None)):
+            return True
+    return bool(np.isfinite(value).all())

@@ -1,0 +1,196 @@
+"""Owns turning measurements into what the policy may choose from: operating points, their Pareto set, tracking decay.
+
+Measures nothing itself; `splitmesh.inference.planner` runs the model and the clock.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from splitmesh.frames.answer import Answer
+from splitmesh.frames.fidelity import agreement
+from splitmesh.frames.track import Tracker, motion
+from splitmesh.policy.point import OperatingPoint, Place
+
+LIMIT = 16
+KAPPA_PRIOR = 40.0
+"""Decay per unit of motion and second that is believed before any evidence: a static street camera at 10 fps."""
+KAPPA_RANGE = (1.0, 1000.0)
+_PRIOR_WEIGHT = 8.0
+_LEAST_MS = 0.05
+_STEP = 1.05
+"""Edge costs that differ by less than 5% are the same: timing noise must not decide what is dominated."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodecRow:
+    """What coding one cut (or, with cut "", the picture) at one level gave: mean bytes and fidelity, median ms."""
+
+    cut: str
+    codec: str
+    level: int
+    payload_bytes: float
+    encode_ms: float
+    decode_ms: float
+    fidelity: float
+    """Mean agreement with the full fp32 model's answer, [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTimes:
+    """Median milliseconds on the profiled device: the whole model, and head and tail by cut."""
+
+    full_ms: float
+    head_ms: dict[str, float]
+    tail_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackSample:
+    """One tracked answer held against the model's own."""
+
+    motion: float
+    """Mean of `frames.track.motion` between neighbouring frames over the age, [0, 1]."""
+    age_s: float
+    agreement: float
+
+
+def operating_points(
+    rows: Sequence[CodecRow], times: ModelTimes, *, limit: int = LIMIT
+) -> tuple[OperatingPoint, ...]:
+    """At most `limit` remote points (their Pareto set), plus "track" and "local"; sorted by name."""
+    remote = pareto([_point(row, times) for row in rows], limit=limit)
+    always = [
+        OperatingPoint("track", Place.TRACK, 1.0),
+        OperatingPoint("local", Place.LOCAL, 1.0, edge_ms=times.full_ms),
+    ]
+    return tuple(sorted([*always, *remote], key=lambda p: p.name))
+
+
+def _point(row: CodecRow, times: ModelTimes) -> OperatingPoint:
+    coded = f"{row.codec}-{row.level}"
+    split = bool(row.cut)
+    return OperatingPoint(
+        name=f"split/{row.cut}/{coded}" if split else f"frame/{coded}",
+        place=Place.SPLIT if split else Place.FRAME,
+        fidelity=row.fidelity,
+        cut=row.cut,
+        codec=row.codec,
+        level=row.level,
+        edge_ms=times.head_ms[row.cut] if split else 0.0,
+        encode_ms=row.encode_ms,
+        payload_bytes=row.payload_bytes,
+        decode_ms=row.decode_ms,
+        cloud_ms=times.tail_ms[row.cut] if split else times.full_ms,
+        resume_ms=times.tail_ms[row.cut] if split else 0.0,
+    )
+
+
+def pareto(points: Sequence[OperatingPoint], *, limit: int = LIMIT) -> list[OperatingPoint]:
+    """Points that no other beats in edge time, cloud time, bytes and fidelity at once; the most different `limit`.
+
+    Cloud time counts too, because a late cut is what a slow worker, or a resume close to the deadline, needs.
+    Above the limit every cut (and the picture) first keeps its most faithful and its smallest point, then the rest
+    goes to the points furthest from those already kept.
+    """
+    ordered = sorted(points, key=lambda p: (p.edge_ms + p.encode_ms, p.name))
+    costs = [_costs(p) for p in ordered]
+    front: dict[tuple[float, ...], OperatingPoint] = {}
+    for point, cost in zip(ordered, costs, strict=True):
+        if not any(_beats(other, cost) for other in costs):
+            front.setdefault(cost, point)
+    return _spread(list(front.values()), limit)
+
+
+def _costs(point: OperatingPoint) -> tuple[float, ...]:
+    """Everything as a cost, on logarithmic grids for times. Frame points have no model time on the edge at all."""
+    edge = _grid(point.edge_ms + point.encode_ms)
+    return (edge, _grid(point.cloud_ms), round(point.payload_bytes), -round(point.fidelity, 4))
+
+
+def _grid(ms: float) -> float:
+    return float(round(math.log(max(ms, _LEAST_MS)) / math.log(_STEP)))
+
+
+def _beats(other: tuple[float, ...], mine: tuple[float, ...]) -> bool:
+    return other != mine and all(o <= m for o, m in zip(other, mine, strict=True))
+
+
+def _spread(points: Sequence[OperatingPoint], limit: int) -> list[OperatingPoint]:
+    if len(points) <= limit:
+        return list(points)
+    kept: list[OperatingPoint] = []
+    for group in dict.fromkeys(p.cut for p in points):
+        mine = [p for p in points if p.cut == group]
+        kept.append(max(mine, key=lambda p: (p.fidelity, -p.payload_bytes)))
+        kept.append(min(mine, key=lambda p: (p.payload_bytes, -p.fidelity)))
+    kept = list(dict.fromkeys(kept))[:limit]
+    place = {p.name: _place(p) for p in points}
+    while len(kept) < limit:
+        rest = [p for p in points if p not in kept]
+        kept.append(max(rest, key=lambda p: min(math.dist(place[p.name], place[k.name]) for k in kept)))
+    return kept
+
+
+def _place(point: OperatingPoint) -> tuple[float, float, float]:
+    """Coordinates in which points are far apart that the policy would use differently; 1 is a factor 2 in bytes."""
+    edge = math.log2(max(point.edge_ms + point.encode_ms, _LEAST_MS))
+    return (math.log2(max(point.payload_bytes, 1.0)), 40.0 * point.fidelity, 0.5 * edge)
+
+
+def tracking_samples(
+    answers: Sequence[Answer],
+    lumas: Sequence[npt.NDArray[np.uint8]],
+    *,
+    interval_ns: int,
+    kind: str,
+    ages: Sequence[int] = (1, 2, 4, 8, 16),
+) -> list[TrackSample]:
+    """Replay the tracker over consecutive frames: it sees answers up to frame i and is asked for frame i + age.
+
+    `answers` are the full model's, `lumas` (H, W) uint8 thumbnails, one each per frame, `interval_ns` apart. Frames
+    on which the model itself finds nothing at either end say nothing about tracking and are left out.
+    """
+    moved = [motion(a, b) for a, b in itertools.pairwise(lumas)]
+    tracker = Tracker()
+    samples: list[TrackSample] = []
+    for index, answer in enumerate(answers):
+        tracker.observe(answer, index * interval_ns)
+        for age in ages:
+            then = index + age
+            if then >= len(answers) or not (len(answer) or len(answers[then])):
+                continue
+            predicted = tracker.predict(then * interval_ns)
+            samples.append(
+                TrackSample(
+                    motion=float(np.mean(moved[index:then])),
+                    age_s=age * interval_ns / 1e9,
+                    agreement=agreement(kind, predicted, answers[then]),
+                )
+            )
+    return samples
+
+
+def fit_track_kappa(samples: Sequence[TrackSample]) -> float:
+    """κ of A_track = exp(−κ · motion · age_s), in 1/(motion · s), clamped to `KAPPA_RANGE`.
+
+    `motion` is the mean |Δluma|/255 between neighbouring frames. Least absolute deviations over a grid (an object
+    that one frame misses must not decide), with a weak prior that a few samples can't outvote by accident.
+    """
+    doses = np.array([s.motion * s.age_s for s in samples])
+    wanted = np.array([s.agreement for s in samples])
+    told = doses > 1e-7
+    if not told.any():
+        return KAPPA_PRIOR
+    doses, wanted = doses[told], wanted[told]
+    grid = np.geomspace(*KAPPA_RANGE, 241)
+    misfit = np.abs(np.exp(-grid[:, None] * doses) - wanted).sum(axis=1)
+    typical = float(np.median(doses))
+    misfit += _PRIOR_WEIGHT * np.abs(np.exp(-grid * typical) - math.exp(-KAPPA_PRIOR * typical))
+    return float(grid[int(np.argmin(misfit))])

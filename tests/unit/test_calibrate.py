@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plan_graphs import classifier_manifest
+
+from splitmesh.errors import FrameShapeError
+from splitmesh.frames.answer import Answer
+from splitmesh.plan.calibrate import (
+    KAPPA_PRIOR,
+    KAPPA_RANGE,
+    CodecRow,
+    ModelTimes,
+    TrackSample,
+    fit_track_kappa,
+    operating_points,
+    pareto,
+    tracking_samples,
+)
+from splitmesh.plan.tensor import luma_thumbnail, picture_tensor
+from splitmesh.policy.point import OperatingPoint, Place
+
+TIMES = ModelTimes(20.0, {"early": 5.0, "late": 12.0}, {"early": 15.0, "late": 8.0})
+
+
+def row(cut: str, codec: str, level: int, size: float, fidelity: float, encode_ms: float = 0.5) -> CodecRow:
+    return CodecRow(cut, codec, level, size, encode_ms, 0.3, fidelity)
+
+
+def test_points_carry_what_was_measured_under_documented_names() -> None:
+    points = {
+        p.name: p
+        for p in operating_points(
+            [
+                row("early", "u8zstd", 5, 20e3, 0.99),
+                row("late", "u8lz4", 8, 15e3, 0.98),
+                row("", "jpeg", 85, 24e3, 0.97),
+            ],
+            TIMES,
+        )
+    }
+    assert sorted(points) == ["frame/jpeg-85", "local", "split/early/u8zstd-5", "split/late/u8lz4-8", "track"]
+    assert points["split/early/u8zstd-5"] == OperatingPoint(
+        "split/early/u8zstd-5", Place.SPLIT, 0.99, "early", "u8zstd", 5, 5.0, 0.5, 20e3, 0.3, 15.0, 15.0
+    )
+    assert points["frame/jpeg-85"] == OperatingPoint(
+        "frame/jpeg-85", Place.FRAME, 0.97, "", "jpeg", 85, 0.0, 0.5, 24e3, 0.3, 20.0, 0.0
+    )
+    assert points["local"] == OperatingPoint("local", Place.LOCAL, 1.0, edge_ms=20.0)
+    assert points["track"] == OperatingPoint("track", Place.TRACK, 1.0)
+
+
+def test_dominated_points_go_and_a_late_cut_stays_for_its_short_tail() -> None:
+    names = {
+        p.name
+        for p in operating_points(
+            [
+                row("early", "u8zstd", 8, 40e3, 0.99),  # beaten by the next: larger, and no better
+                row("early", "u8zstd", 6, 30e3, 0.99),
+                row("late", "u8zstd", 6, 35e3, 0.99),  # later and larger than early, but its tail is short
+            ],
+            TIMES,
+        )
+    }
+    assert names == {"track", "local", "split/early/u8zstd-6", "split/late/u8zstd-6"}
+
+
+def test_timing_noise_below_five_percent_decides_nothing() -> None:
+    kept = pareto(
+        [
+            OperatingPoint("a", Place.SPLIT, 0.9, "c", "u8lz4", 8, 10.0, 0.30, 900.0, 0.1, 5.0, 5.0),
+            OperatingPoint("b", Place.SPLIT, 0.9, "c", "u8zstd", 8, 10.0, 0.31, 700.0, 0.1, 5.0, 5.0),
+        ]
+    )
+    assert [p.name for p in kept] == ["b"]
+
+
+remote_points = st.lists(
+    st.builds(
+        row,
+        st.sampled_from(["early", "late", ""]),
+        st.sampled_from(["u8lz4", "u8zstd"]),
+        st.integers(1, 100),
+        st.floats(100, 1e5),
+        st.floats(0, 1),
+        st.floats(0.1, 3),
+    ),
+    max_size=60,
+    unique_by=lambda r: (r.cut, r.codec, r.level),
+)
+
+
+@given(remote_points)
+def test_at_most_sixteen_plus_two_and_every_group_keeps_its_extremes(rows: list[CodecRow]) -> None:
+    points = operating_points(rows, TIMES)
+    names = [p.name for p in points]
+    assert names == sorted(set(names))
+    assert {"track", "local"} <= set(names)
+    assert len(points) <= 18
+    everything = operating_points(rows, TIMES, limit=1000)
+    assert set(points) <= set(everything)
+    for cut in ("early", "late", ""):
+        mine = [p for p in everything if p.remote and p.cut == cut]
+        if mine:
+            assert max(p.fidelity for p in mine) in [p.fidelity for p in points if p.cut == cut]
+            assert min(p.payload_bytes for p in mine) in [p.payload_bytes for p in points if p.cut == cut]
+
+
+@given(remote_points.map(tuple))
+def test_order_of_rows_does_not_matter(rows: tuple[CodecRow, ...]) -> None:
+    assert operating_points(rows, TIMES) == operating_points(rows[::-1], TIMES)
+
+
+@pytest.mark.parametrize("kappa", [10.0, 60.0, 300.0])
+def test_kappa_is_found_again_despite_outliers(kappa: float) -> None:
+    rng = np.random.default_rng(3)
+    samples = []
+    for _ in range(200):
+        motion, age = rng.uniform(0.002, 0.05), rng.uniform(0.03, 1.0)
+        truth = math.exp(-kappa * motion * age)
+        samples.append(TrackSample(motion, age, 0.0 if rng.random() < 0.1 else truth))
+    assert fit_track_kappa(samples) == pytest.approx(kappa, rel=0.15)
+
+
+def test_kappa_without_evidence_is_the_prior_and_always_in_range() -> None:
+    assert fit_track_kappa([]) == KAPPA_PRIOR
+    assert fit_track_kappa([TrackSample(0.0, 0.1, 0.2)] * 50) == KAPPA_PRIOR
+    assert fit_track_kappa([TrackSample(0.02, 0.1, 0.0)] * 500) == pytest.approx(KAPPA_RANGE[1])
+    assert fit_track_kappa([TrackSample(0.02, 0.1, 1.0)] * 500) == pytest.approx(KAPPA_RANGE[0])
+    one_miss = fit_track_kappa([TrackSample(0.02, 0.1, 0.0)])
+    assert KAPPA_PRIOR / 2 < one_miss < KAPPA_PRIOR * 2
+
+
+def boxes(x: float) -> Answer:
+    return Answer(
+        np.array([[x, 0.2, x + 0.2, 0.4]], np.float32), np.array([0.9], np.float32), np.array([1], np.uint16)
+    )
+
+
+def test_tracking_samples_follow_a_box_and_notice_a_jump() -> None:
+    rng = np.random.default_rng(0)
+    lumas = [rng.integers(0, 255, (36, 64)).astype(np.uint8) for _ in range(24)]
+    steady = tracking_samples([boxes(0.1 + 0.005 * i) for i in range(24)], lumas, interval_ns=33_000_000, kind="ssd")
+    late = [s for s in steady if s.age_s < 0.2]
+    assert late and np.mean([s.agreement for s in late]) > 0.95
+    assert {round(s.age_s / 0.033) for s in steady} == {1, 2, 4, 8, 16}
+    assert all(0.2 < s.motion < 0.5 for s in steady)
+    jump = tracking_samples(
+        [boxes(0.1 if i % 2 else 0.7) for i in range(24)], lumas, interval_ns=33_000_000, kind="ssd"
+    )
+    assert np.mean([s.agreement for s in jump if round(s.age_s / 0.033) == 1]) < 0.2
+
+
+def test_frames_without_boxes_say_nothing() -> None:
+    luma = [np.zeros((36, 64), np.uint8)] * 6
+    assert tracking_samples([Answer.empty()] * 6, luma, interval_ns=10**8, kind="ssd") == []
+
+
+def test_picture_tensor_scales_swaps_and_refuses() -> None:
+    rgb = np.zeros((48, 48, 3), np.uint8)
+    rgb[..., 0], rgb[..., 2] = 255, 51
+    plain = picture_tensor(classifier_manifest(), rgb)
+    assert plain.shape == (1, 3, 48, 48) and plain.dtype == np.float32 and plain.flags.c_contiguous
+    np.testing.assert_allclose(plain[0, :, 0, 0], [1.0, -1.0, -0.6], atol=1e-6)
+    swapped = picture_tensor(classifier_manifest(color="BGR", scale=[1.0, 1.0, 2.0], offset=[1.0, 0.0, 0.0]), rgb)
+    np.testing.assert_allclose(swapped[0, :, 5, 7], [52.0, 0.0, 510.0])
+    for wrong in (rgb[:40], rgb.astype(np.float32), rgb[..., 0]):
+        with pytest.raises(FrameShapeError):
+            picture_tensor(classifier_manifest(), wrong)
+
+
+def test_luma_thumbnail_is_the_mean_of_each_area() -> None:
+    rgb = np.zeros((72, 130, 3), np.uint8)
+    rgb[36:] = 200
+    small = luma_thumbnail(rgb)
+    assert small.shape == (36, 64) and small.dtype == np.uint8
+    assert set(np.unique(small[:18])) == {0} and set(np.unique(small[18:])) == {200}
+    with pytest.raises(FrameShapeError):
+        luma_thumbnail(np.zeros((20, 64, 3), np.uint8))

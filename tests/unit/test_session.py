@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import plan_graphs
+import pytest
+from onnx import TensorProto, helper
+
+from splitmesh.errors import InferenceError, ModelError
+from splitmesh.inference import providers, session
+from splitmesh.inference.providers import CPU, ProviderProbe, available, describe_device, probe, select
+from splitmesh.inference.session import open_session
+
+TENSORRT, CUDA = "TensorrtExecutionProvider", "CUDAExecutionProvider"
+
+
+@pytest.fixture
+def model_path(tmp_path: Path) -> Path:
+    return plan_graphs.save(plan_graphs.residual_classifier(), tmp_path / "tiny.onnx")
+
+
+def elementwise(path: Path, op: str) -> Path:
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node(op, ["x"], ["y"])], "g", value[:1], value[1:])
+    return plan_graphs.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (1, 3, 48, 48)).astype(np.float32)
+
+
+def test_runs_and_tells_its_ports(model_path: Path) -> None:
+    opened = open_session(model_path, threads=1, providers=("cpu",))
+    assert opened.provider == CPU
+    assert opened.inputs == {"image": ((1, 3, 48, 48), np.dtype("float32"))}
+    assert opened.outputs == {"logits": ((1, 10), np.dtype("float32"))}
+    given = picture()
+    want = ort.InferenceSession(str(model_path), providers=[CPU]).run(None, {"image": given})[0]
+    np.testing.assert_allclose(opened.run({"image": given})["logits"], want, rtol=1e-5)
+
+
+def test_open_batch_takes_any_batch(tmp_path: Path) -> None:
+    opened = open_session(plan_graphs.save(plan_graphs.residual_classifier(batch="N"), tmp_path / "n.onnx"))
+    assert opened.inputs["image"][0] == (None, 3, 48, 48)
+    assert opened.run({"image": np.concatenate([picture(), picture(1)])})["logits"].shape == (2, 10)
+
+
+def test_options_are_explicit() -> None:
+    options = session._options(3)
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.execution_mode == ort.ExecutionMode.ORT_SEQUENTIAL
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (
+            {"image": np.zeros((1, 3, 48, 47), np.float32)},
+            "input image of .*tiny.onnx is 1x3x48x48 float32, not 1x3x48x47",
+        ),
+        ({"image": np.zeros((1, 3, 48, 48), np.float64)}, "not 1x3x48x48 float64"),
+        ({"image": np.zeros((3, 48, 48), np.float32)}, "not 3x48x48"),
+        ({"picture": np.zeros((1, 3, 48, 48), np.float32)}, "takes the inputs image, not picture"),
+        ({}, "not none"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_named(model_path: Path, inputs: dict[str, np.ndarray], words: str) -> None:
+    with pytest.raises(InferenceError, match=words):
+        open_session(model_path).run(inputs)
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0])
+def test_nan_and_inf_are_errors_that_name_model_and_output(tmp_path: Path, value: float) -> None:
+    opened = open_session(elementwise(tmp_path / "log.onnx", "Log"))  # log(-1) is NaN, log(0) is -Inf
+    with pytest.raises(InferenceError, match=r"output y of .*log\.onnx holds NaN or Inf"):
+        opened.run({"x": np.array([1, 1, value, 1], np.float32)})
+
+
+def test_finite_values_whose_sum_overflows_are_fine(tmp_path: Path) -> None:
+    opened = open_session(elementwise(tmp_path / "id.onnx", "Identity"))
+    huge = np.full(4, 3e38, np.float32)
+    np.testing.assert_array_equal(opened.run({"x": huge})["y"], huge)
+
+
+def test_broken_and_absent_files_are_model_errors_with_the_path(tmp_path: Path, model_path: Path) -> None:
+    cut_off = tmp_path / "cut-off.onnx"
+    cut_off.write_bytes(model_path.read_bytes()[:500])
+    for path in (cut_off, tmp_path / "absent.onnx"):
+        with pytest.raises(ModelError, match=path.name):
+            open_session(path)
+
+
+def test_zero_threads_are_refused(model_path: Path) -> None:
+    with pytest.raises(InferenceError, match="at least one thread"):
+        open_session(model_path, threads=0)
+
+
+def test_threads_may_share_a_session(model_path: Path) -> None:
+    opened = open_session(model_path)
+    given = [picture(i) for i in range(4)]
+    want = [opened.run({"image": x})["logits"] for x in given]
+    wrong: list[int] = []
+
+    def work(index: int) -> None:
+        for _ in range(20):
+            if not np.array_equal(opened.run({"image": given[index]})["logits"], want[index]):
+                wrong.append(index)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_cpu_is_probed_by_running_a_model() -> None:
+    by_name = {p.name: p for p in available()}
+    assert list(by_name) == [TENSORRT, CUDA, CPU]
+    assert by_name[CPU] == ProviderProbe(CPU, True, "ran a probe model")
+    for name in (TENSORRT, CUDA):
+        if name not in ort.get_available_providers():
+            assert not by_name[name].usable
+            assert "does not contain it" in by_name[name].detail
+
+
+@pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="needs a build without CUDA")
+def test_a_provider_that_does_not_load_is_not_usable() -> None:
+    """onnxruntime itself only warns and falls back; the probe must not be fooled by that."""
+    with pytest.warns(UserWarning, match="not in available provider names"):
+        assert not probe(CUDA).usable
+
+
+def probes(*usable: str) -> list[ProviderProbe]:
+    return [ProviderProbe(n, n in usable, "no driver") for n in (TENSORRT, CUDA, CPU)]
+
+
+@pytest.mark.parametrize(
+    ("request_", "usable", "expected"),
+    [
+        (("auto",), (TENSORRT, CUDA, CPU), (TENSORRT, CUDA, CPU)),
+        (("auto",), (CUDA, CPU), (CUDA, CPU)),
+        (("auto",), (CPU,), (CPU,)),
+        (("cpu",), (TENSORRT, CUDA, CPU), (CPU,)),
+        (("cuda",), (TENSORRT, CUDA, CPU), (CUDA, CPU)),
+        (("cuda", "tensorrt"), (TENSORRT, CUDA, CPU), (CUDA, TENSORRT, CPU)),
+        (("tensorrt", "auto"), (CUDA, CPU), (CUDA, CPU)),
+        ((CUDA,), (CUDA, CPU), (CUDA, CPU)),
+        (("cuda",), (CPU,), (CPU,)),
+    ],
+)
+def test_selection(request_: tuple[str, ...], usable: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    assert select(request_, probes(*usable)) == expected
+
+
+def test_a_wanted_provider_that_is_unusable_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert select(("cuda",), probes(CPU)) == (CPU,)
+    assert "CUDAExecutionProvider is not usable here: no driver" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        select(("auto",), probes(CPU))
+    assert not caplog.text, "nobody asked for CUDA by name"
+
+
+def test_unknown_providers_are_refused() -> None:
+    with pytest.raises(InferenceError, match="unknown provider 'npu'"):
+        select(("npu",), probes(CPU))
+
+
+@pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="needs a build without CUDA")
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_session_falls_back_when_a_probed_provider_fails_on_the_model(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(providers, "available", lambda: tuple(probes(CUDA, CPU)))
+    with caplog.at_level(logging.WARNING):
+        opened = open_session(model_path, providers=("auto",))
+    assert opened.provider == CPU
+    assert "CUDAExecutionProvider did not load" in caplog.text
+    assert opened.run({"image": picture()})["logits"].shape == (1, 10)
+
+
+def test_device_description_is_stable_and_names_the_provider() -> None:
+    assert describe_device() == describe_device(CPU)
+    assert describe_device(CUDA).startswith("cuda/")
+    assert describe_device().startswith("cpu/")
