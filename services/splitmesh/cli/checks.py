@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import os
 import platform
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from platformdirs import user_cache_dir
 
 from splitmesh.errors import MeshError
 
@@ -131,16 +131,24 @@ def decoders() -> Iterable[Finding]:
 
 
 def broker() -> Iterable[Finding]:
-    from splitmesh.bus.server import EmbeddedServer
+    from splitmesh.bus.server import EmbeddedServer, find_server
 
-    with tempfile.TemporaryDirectory(prefix="splitmesh-doctor-") as store:
+    async def start_and_stop(store: Path) -> float:
         started = time.monotonic()
-        server = EmbeddedServer(port=0, store=Path(store))
-        try:
-            took_ms = (time.monotonic() - started) * 1e3
-            yield Finding("broker", Verdict.OK, f"nats-server starts in {took_ms:.0f} ms")
-        finally:
-            server.stop()
+        server = EmbeddedServer(port=0, store=store)
+        await server.start()
+        took_ms = (time.monotonic() - started) * 1e3
+        await server.stop()
+        return took_ms
+
+    try:
+        binary = find_server()
+        with tempfile.TemporaryDirectory(prefix="splitmesh-doctor-") as store:
+            took_ms = asyncio.run(start_and_stop(Path(store)))
+    except MeshError as exc:
+        yield Finding("broker", Verdict.BROKEN, exc.message, exc.advice or "only the lab needs a broker of its own")
+    else:
+        yield Finding("broker", Verdict.OK, f"{binary} starts in {took_ms:.0f} ms")
 
 
 def ports() -> Iterable[Finding]:
@@ -198,8 +206,9 @@ def memory() -> Iterable[Finding]:
 
 
 def disk() -> Iterable[Finding]:
-    cache = Path(os.environ.get("SPLITMESH_CACHE") or user_cache_dir("splitmesh"))
-    for name, folder, essential in (("disk here", Path.cwd(), False), ("disk cache", cache, True)):
+    from splitmesh.models.fetch import default_cache
+
+    for name, folder, essential in (("disk here", Path.cwd(), False), ("disk cache", default_cache(), True)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder) as file:

@@ -1,0 +1,151 @@
+"""Owns `splitmesh plan`: building a plan folder from a model and a video, and showing one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+import numpy.typing as npt
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from splitmesh.cli.progress import progress_bar
+from splitmesh.errors import SourceError
+from splitmesh.plan.bundle import Bundle, read_bundle, summarize
+from splitmesh.plan.manifest import Manifest
+
+_OPEN_S = 20.0
+
+
+@click.group()
+def plan() -> None:
+    """Cut a model in two, profile and calibrate it, and show the result.
+
+    \b
+    Examples:
+      splitmesh plan build coco-ssdlite --video site.mp4 -o site.plan
+      splitmesh plan build own.onnx --manifest own.toml --video site.mp4 -o own.plan --threads 2
+      splitmesh plan show site.plan
+    """
+
+
+@plan.command("build")
+@click.argument("model")
+@click.option("--video", metavar="FILE|URL", help="Frames to calibrate on; default: the built-in street clip.")
+@click.option(
+    "--manifest", type=click.Path(path_type=Path, dir_okay=False), help="Manifest TOML of an own ONNX file."
+)
+@click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Plan folder.")
+@click.option(
+    "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Runtime threads to profile."
+)
+@click.option(
+    "--frames", type=click.IntRange(16, 512), default=48, show_default=True, help="Consecutive frames to use."
+)
+def build(model: str, video: str | None, manifest: Path | None, out: Path, threads: int, frames: int) -> None:
+    """Build the plan of MODEL at --out, or check the one that is there and keep it if it still holds."""
+    from splitmesh.inference.planner import ensure_plan
+    from splitmesh.models.registry import default_clip, resolve_model
+
+    with progress_bar() as progress:
+        found = resolve_model(model, manifest_path=manifest, progress=progress)
+        source = video if video is not None else str(default_clip(progress))
+        progress("reading frames", 0.0)
+        pictures, interval_ms = calibration_frames(source, found.manifest, frames)
+        progress("reading frames", 1.0)
+        bundle = ensure_plan(
+            found.path,
+            found.manifest,
+            pictures,
+            out,
+            threads=threads,
+            progress=progress,
+            anchors=found.anchors,
+            frame_interval_ms=interval_ms,
+        )
+    _show(bundle)
+
+
+@plan.command("show")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def show(folder: Path, as_json: bool) -> None:
+    """Show a plan's cuts and operating points, and check that its files are whole."""
+    bundle = read_bundle(folder)
+    if not as_json:
+        _show(bundle)
+        return
+    row = {
+        "model": bundle.manifest.name,
+        "sha256": bundle.sha256,
+        "device": bundle.device,
+        "threads": bundle.threads,
+        "track_kappa": bundle.track_kappa,
+        "cuts": [json.loads(cut.model_dump_json()) for cut in bundle.cuts],
+        "dropped": [json.loads(cut.model_dump_json()) for cut in bundle.plan.dropped],
+        "points": summarize(bundle),
+    }
+    click.echo(json.dumps(row, indent=2))
+
+
+def calibration_frames(source: str, manifest: Manifest, count: int) -> tuple[list[npt.NDArray[np.uint8]], float]:
+    """Up to `count` consecutive frames at model input size, (h, w, 3) uint8 RGB, and the ms between them.
+
+    Raises SourceError when there is not a single one.
+    """
+    from splitmesh.media.prepare import Preparer
+    from splitmesh.media.source import open_source
+
+    preparer = Preparer.from_manifest(manifest)
+    pictures: list[npt.NDArray[np.uint8]] = []
+    with open_source(source, pace=False) as video:
+        try:
+            fps = video.wait_opened(_OPEN_S).fps
+        except TimeoutError as exc:
+            raise SourceError(f"{source} did not open within {_OPEN_S:g} s", url=source, retryable=True) from exc
+        while len(pictures) < count and (captured := video.next(_OPEN_S)) is not None:
+            if captured.picture is None:
+                continue
+            prepared = preparer.prepare(captured.picture)
+            pictures.append(prepared.rgb.copy())
+            prepared.release()
+    if not pictures:
+        raise SourceError(f"{source} has no frames to calibrate on", url=source)
+    return pictures, 1000.0 / fps
+
+
+def _show(bundle: Bundle) -> None:
+    console = Console()
+    head = Text.assemble(
+        (bundle.manifest.name, "bold"),
+        f"  sha256 {bundle.sha256[:16]}…  {bundle.device}, {bundle.threads} thread(s), κ {bundle.track_kappa:.3g}",
+    )
+    console.print(head)
+    cuts = Table(title="cuts", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    cuts.add_column("cut", no_wrap=True)
+    cuts.add_column("tensors")
+    for heading in ("elements", "head share", "parity error"):
+        cuts.add_column(heading, justify="right")
+    for cut in bundle.cuts:
+        shapes = " + ".join("×".join(map(str, shape)) for shape in cut.shapes)
+        cuts.add_row(cut.name, shapes, f"{cut.elements:,}", f"{cut.head_share:.0%}", f"{cut.parity_error:.1e}")
+    console.print(cuts)
+    for dropped in bundle.plan.dropped:
+        console.print(Text(f"dropped {dropped.name}: {dropped.reason}", style="dim"))
+    rows = summarize(bundle)
+    if not rows:
+        console.print("no operating points: the plan holds the parts only")
+        return
+    table = Table(title="operating points", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for heading in rows[0]:
+        numeric = isinstance(rows[0][heading], (int, float))
+        table.add_column(
+            heading.replace("_", " "), justify="right" if numeric else "left", no_wrap=heading == "point"
+        )
+    for row in sorted(rows, key=lambda each: (str(each["place"]), str(each["cut"]), -float(each["payload_kb"]))):
+        table.add_row(*(Text(str(value)) for value in row.values()))
+    console.print(table)
