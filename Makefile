@@ -21,6 +21,7 @@ help: ## Show this list.
 # -- environment ------------------------------------------------------------------------------------------------
 
 setup: $(STAMP) ## Make .venv with the locked packages and splitmesh itself; again only when a lock changed.
+	@echo "ready: $(BIN)/splitmesh --help"
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "'$(PYTHON)' is not there: install Python 3.11 or later," \

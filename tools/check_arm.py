@@ -105,7 +105,7 @@ def ask(pins: list[str], python: str, glibc_minor: int) -> dict[str, Offer] | st
             sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps",
             "--only-binary=:all:", "--ignore-requires-python", "--target", folder, "--report", str(report),
             "--python-version", python, "--implementation", "cp",
-*(part for name in platforms for part in ("--platform", name)),
+            *(part for name in platforms for part in ("--platform", name)),
             *pins,
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True)
