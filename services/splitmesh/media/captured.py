@@ -29,6 +29,8 @@ class Captured:
     """Source pixels."""
     height: int
     """Source pixels."""
+    decode_ns: int = 0
+    """Time that decoding its packet took."""
 
     def without_picture(self) -> Captured:
         """The same frame, holding no decoder memory."""

@@ -234,7 +234,7 @@ class VideoSource:
             if self._closing.is_set():
                 return False
             self._backoff.succeeded()
-            if not self._hand_over(index, picture):
+            if not self._hand_over(index, picture, video.decode_ns):
                 return False
         return not self._closing.is_set()
 
@@ -243,7 +243,7 @@ class VideoSource:
         if self._stats.decode_errors & (self._stats.decode_errors - 1) == 0:  # at 1, 2, 4, 8, …
             log.warning("%s: damaged data (%d so far): %s", self._address.shown, self._stats.decode_errors, detail)
 
-    def _hand_over(self, index: int, picture: av.VideoFrame) -> bool:
+    def _hand_over(self, index: int, picture: av.VideoFrame, decode_ns: int) -> bool:
         timeline = self._timeline
         if timeline is None:
             raise RuntimeError("pictures before the stream was opened")
@@ -267,6 +267,7 @@ class VideoSource:
             reset=stamp.reset,
             width=picture.width,
             height=picture.height,
+            decode_ns=decode_ns,
         )
         self._seq += 1
         return self._handover.put(captured, wait=not self._drops)

@@ -80,6 +80,8 @@ class VideoInput:
         self._stream = stream
         self._decoder = decoder
         self._choice = choice
+        self.decode_ns = 0
+        """Time that decoding took for the packet of the last picture."""
         live = address.kind in (SourceKind.STREAM, SourceKind.DEVICE)
         live = live or (address.kind is SourceKind.HTTP and not container.duration)
         rate = stream.average_rate or stream.guessed_rate or _DEFAULT_FPS
@@ -112,6 +114,7 @@ class VideoInput:
         failures, seen, last_s = 0, False, time.monotonic()
         for packet in self._packets(on_error):
             if packet.stream_index == self._stream.index:
+                start_ns = time.monotonic_ns()
                 try:
                     frames = self._decoder.decode(packet)
                 except av.error.FFmpegError as exc:
@@ -120,6 +123,7 @@ class VideoInput:
                     if not seen and failures >= _HARDWARE_RETRIES and self._hardware:
                         raise HardwareGaveUp(f"{self._choice.label} decoded nothing: {exc}") from exc
                     on_error(str(exc))
+                self.decode_ns = time.monotonic_ns() - start_ns
                 for frame in frames:
                     seen, last_s = True, time.monotonic()
                     yield frame

@@ -59,7 +59,9 @@ ByteCount = Annotated[int, BeforeValidator(parse_bytes), Option(metavar="SIZE")]
 BitsPerSecond = Annotated[float, BeforeValidator(parse_bps), Option(metavar="RATE")]
 Cpus = Annotated[tuple[int, ...], BeforeValidator(parse_cpus), Option(metavar="CPUS")]
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_names), Option(metavar="NAME,…")]
-Port = Annotated[int | None, BeforeValidator(parse_port), Field(ge=0, le=65535), Option(metavar="PORT|off")]
+Port = Annotated[
+    Annotated[int, Field(ge=0, le=65535)] | None, BeforeValidator(parse_port), Option(metavar="PORT|off")
+]
 UserPath = Annotated[Path, AfterValidator(_path), Option(metavar="PATH")]
 Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$"), Option(metavar="NAME")]
 NatsUrl = Annotated[

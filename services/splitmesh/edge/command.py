@@ -1,0 +1,169 @@
+"""Composes and runs one edge: `splitmesh edge`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+
+from splitmesh.bus.base import Bus
+from splitmesh.bus.nats import connect_nats
+from splitmesh.edge.device import Device
+from splitmesh.edge.device_work import DeviceWork
+from splitmesh.edge.observer import Observer
+from splitmesh.edge.offers import Offers
+from splitmesh.edge.offload import Offloader
+from splitmesh.edge.parts import Parts
+from splitmesh.edge.pipeline import Pipeline
+from splitmesh.edge.results import ResultLog
+from splitmesh.edge.service import EdgeParts, EdgeService
+from splitmesh.edge.settlement import Settlement
+from splitmesh.media.prepare import Preparer
+from splitmesh.media.source import open_source
+from splitmesh.plan.bundle import Bundle
+from splitmesh.policy.baselines import LocalOnly, make_policy
+from splitmesh.policy.world import World
+from splitmesh.provision.plan import provide_plan
+from splitmesh.settings.model import EdgeSettings
+from splitmesh.settings.process import announce_ready, pin_process
+from splitmesh.telemetry.metrics import Metrics
+from splitmesh.telemetry.tracing import Tracing
+from splitmesh.web.server import StatusServer
+
+_log = logging.getLogger(__name__)
+
+_FIRST_CONTACT_S = 3.0
+"""How long the first frame waits for the broker; after that the edge starts alone."""
+
+
+def run(settings: EdgeSettings) -> int:
+    """Run until the source ends or SIGINT/SIGTERM; the exit status."""
+    pin_process(settings.cpu)
+    bundle = provide_plan(
+        model=settings.model,
+        manifest=settings.manifest,
+        plan=settings.plan,
+        source=settings.source,
+        threads=settings.threads,
+        providers=settings.providers,
+        progress=_log_stages(),
+    )
+    return asyncio.run(_run(settings, bundle))
+
+
+async def _run(settings: EdgeSettings, bundle: Bundle) -> int:
+    world = World(bundle.points, track_kappa=bundle.track_kappa)
+    policy = make_policy(settings.policy, bundle.points, uplink_budget_bps=settings.uplink_budget_bps or None)
+    alone = isinstance(policy, LocalOnly)
+    offloader = None if alone else Offloader(world, bundle, edge=settings.name, tenant=settings.tenant)
+    results = ResultLog(settings.results) if settings.results else None
+    metrics = Metrics()
+    tracing = Tracing(
+        "edge",
+        instance=settings.name,
+        sample_ratio=settings.trace_ratio,
+        span_log=settings.span_log,
+        otlp_endpoint=settings.otlp_endpoint,
+    )
+    parts = await asyncio.to_thread(
+        Parts, bundle, threads=settings.threads, cuts=frozenset(p.cut for p in bundle.points if p.cut)
+    )
+    device = Device(slowdown=settings.edge_slowdown)
+    work = DeviceWork(device, parts, world)
+    offers = Offers(offloader, world)
+    connecting = None if offloader is None else asyncio.create_task(_connect(settings, offloader), name="connect")
+    if connecting is not None:
+        await asyncio.wait({connecting}, timeout=_FIRST_CONTACT_S)
+    source = open_source(
+        settings.source,
+        pace=settings.pace,
+        loop=settings.loop,
+        duration_s=settings.duration_s,
+        ring_capacity=settings.ring_capacity,
+        hwaccel=settings.hwaccel,
+    )
+    settlement = Settlement(
+        run_ns=time.monotonic_ns(), deadline_ms=settings.deadline_ms, metrics=metrics.edge, results=results
+    )
+    observer = Observer(world, kind=bundle.manifest.postprocess.kind)
+    service = EdgeService(
+        EdgeParts(
+            name=settings.name,
+            run_id=secrets.token_hex(4),
+            deadline_ms=settings.deadline_ms,
+            pace=settings.pace,
+            drain_s=settings.drain_s,
+            source=source,
+            preparer=Preparer.from_manifest(bundle.manifest),
+            observer=observer,
+            policy=policy,
+            world=world,
+            device=work,
+            pipeline=Pipeline(world=world, device=work, offers=offers, observer=observer, settlement=settlement),
+            settlement=settlement,
+            offloader=offloader,
+            tracing=tracing,
+            metrics=metrics.edge,
+        )
+    )
+    web = None
+    if settings.web_port is not None:
+        web = StatusServer(
+            settings.web_host,
+            settings.web_port,
+            registry=metrics.registry,
+            status=lambda: service.status().to_json(),
+            ready=lambda: (not service.finished, "the source has ended"),
+        )
+        await web.start()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, service.stop)
+    ticking = asyncio.create_task(_tick(service), name="metrics")
+    announce_ready(settings.ready_json, name=settings.name, pid=os.getpid(), web_port=web.port if web else None)
+    try:
+        await service.run()
+    finally:
+        ticking.cancel()
+        if connecting is not None:
+            connecting.cancel()
+            bus = (await asyncio.gather(connecting, return_exceptions=True))[0]
+            if not isinstance(bus, BaseException):
+                await bus.drain()
+        await asyncio.to_thread(device.close)
+        offers.close()
+        if results is not None:
+            results.close()
+        await asyncio.to_thread(tracing.close)
+        if web is not None:
+            await web.stop()
+        _log.info("%r", settlement.ledger)
+    return 0 if settlement.ledger.conserved else 1
+
+
+async def _connect(settings: EdgeSettings, offloader: Offloader) -> Bus:
+    bus = await connect_nats(settings.nats_url, name=settings.name)
+    await offloader.attach(bus)
+    return bus
+
+
+def _log_stages() -> Callable[[str, float], None]:
+    """Log each stage of planning once, so that a first start does not look stuck."""
+    seen: set[str] = set()
+
+    def report(stage: str, share: float) -> None:
+        if stage not in seen:
+            seen.add(stage)
+            _log.info("plan: %s (%.0f %%)", stage, 100 * share)
+
+    return report
+
+
+async def _tick(service: EdgeService) -> None:
+    while True:
+        service.refresh_metrics()
+        await asyncio.sleep(1.0)

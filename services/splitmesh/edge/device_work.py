@@ -1,0 +1,58 @@
+"""Owns the three things the edge's device does for a frame: the whole model, a head, a tail. Teaches γ_edge."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from splitmesh.edge.device import Device, DeviceJob
+from splitmesh.edge.frame import OpenFrame
+from splitmesh.edge.parts import Parts, Tensors
+from splitmesh.frames.answer import Answer
+from splitmesh.policy.world import World
+
+T = TypeVar("T")
+
+
+class DeviceWork:
+    def __init__(self, device: Device, parts: Parts, world: World) -> None:
+        self._device = device
+        self._parts = parts
+        self._world = world
+
+    @property
+    def local_ms(self) -> float:
+        """Expected device time of the whole model."""
+        return self._world.edge_ms(self._world.by_name["local"].edge_ms)
+
+    def backlog_ms(self, now_ns: int, *, urgent: bool = False) -> float:
+        return self._device.backlog_ms(now_ns, urgent=urgent)
+
+    def full(self, frame: OpenFrame) -> DeviceJob[Answer]:
+        tensor = frame.prepared.tensor
+        return self._device.submit(lambda job: self._parts.full(job, tensor), expected_ms=self.local_ms)
+
+    def head(self, frame: OpenFrame) -> DeviceJob[Tensors]:
+        cut, tensor = frame.point.cut, frame.prepared.tensor
+        expected_ms = self._world.edge_ms(frame.point.edge_ms)
+        return self._device.submit(lambda job: self._parts.head(job, cut, tensor), expected_ms=expected_ms)
+
+    def tail(self, frame: OpenFrame, tensors: Tensors) -> DeviceJob[Answer]:
+        """Urgent: the frame's timer has already fired."""
+        cut = frame.point.cut
+        expected_ms = self._world.edge_ms(frame.point.resume_ms)
+        return self._device.submit(
+            lambda job: self._parts.tail(job, cut, tensors), expected_ms=expected_ms, urgent=True
+        )
+
+    def take(self, frame: OpenFrame, job: DeviceJob[T], name: str) -> T:
+        """The value of a finished job ("local", "head" or "resume"). Raises what the job raised."""
+        value = job.done.result()
+        profiled_ms = {
+            "local": self._world.by_name["local"].edge_ms,
+            "head": frame.point.edge_ms,
+            "resume": frame.point.resume_ms,
+        }[name]
+        self._world.on_device(job.busy_ms, profiled_ms)
+        frame.timed("device_queue", job.queued_ns, job.started_ns)
+        frame.timed(name, job.started_ns, job.ended_ns)
+        return value

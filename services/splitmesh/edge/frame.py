@@ -1,0 +1,48 @@
+"""Owns what one captured frame carries on its way through the edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from splitmesh.media.captured import Captured
+from splitmesh.media.prepare import Prepared
+from splitmesh.policy.decision import Decision
+from splitmesh.policy.point import OperatingPoint
+from splitmesh.telemetry.tracing import FrameTrace
+
+
+@dataclass(slots=True)
+class OpenFrame:
+    """A frame that was decided and is not settled yet. Times are monotonic ns of this edge."""
+
+    frame_id: str
+    captured: Captured
+    prepared: Prepared
+    decision: Decision
+    decided_ns: int
+    deadline_ns: int
+    trace: FrameTrace
+    motion: float
+    link: dict[str, float]
+    times_ms: dict[str, float] = field(default_factory=dict)
+    uplink_bytes: int = 0
+    worker: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def seq(self) -> int:
+        return self.captured.seq
+
+    @property
+    def point(self) -> OperatingPoint:
+        return self.decision.point
+
+    @property
+    def budget_ms(self) -> float:
+        """From the decision to the deadline."""
+        return (self.deadline_ns - self.decided_ns) / 1e6
+
+    def timed(self, name: str, start_ns: int, end_ns: int) -> None:
+        """Record a part both as a span and in the frame's record."""
+        self.times_ms[name] = self.times_ms.get(name, 0.0) + (end_ns - start_ns) / 1e6
+        self.trace.span(name, start_ns, end_ns)

@@ -1,0 +1,51 @@
+"""Owns what the edge sees without a model: motion, the tracker, and how far the tracker may be trusted."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from splitmesh.frames.answer import Answer
+from splitmesh.frames.fidelity import agreement
+from splitmesh.frames.track import Tracker, motion
+from splitmesh.policy.world import World
+
+
+class Observer:
+    """`kind`: the manifest's post-processing kind, which says how agreement is measured."""
+
+    def __init__(self, world: World, *, kind: str) -> None:
+        self._world = world
+        self._kind = kind
+        self._tracker = Tracker()
+        self._luma: npt.NDArray[np.uint8] | None = None
+        self._motion = 0.0
+
+    def see(self, luma: npt.NDArray[np.uint8]) -> float:
+        """Motion of this frame against the previous one, smoothed over some frames; `luma` (36, 64) uint8."""
+        if self._luma is not None:
+            self._motion += 0.3 * (motion(self._luma, luma) - self._motion)
+        self._luma = luma.copy()
+        return self._motion
+
+    def observe(self, answer: Answer, pts_ns: int, motion_now: float) -> None:
+        """A model's answer (in [0, 1] of the source picture). It audits the tracker before it replaces its state."""
+        age_ms = self.age_ms(pts_ns)
+        if age_ms is not None and age_ms > 0:
+            tracked = self._tracker.predict(pts_ns)
+            self._world.track.audit(agreement(self._kind, tracked, answer), motion_now, age_ms)
+        self._tracker.observe(answer, pts_ns)
+
+    def predict(self, pts_ns: int) -> Answer:
+        return self._tracker.predict(pts_ns)
+
+    def can_track(self, pts_ns: int) -> bool:
+        return self._tracker.age_ns(pts_ns) is not None
+
+    def age_ms(self, pts_ns: int) -> float | None:
+        age_ns = self._tracker.age_ns(pts_ns)
+        return None if age_ns is None else age_ns / 1e6
+
+    def a_track(self, pts_ns: int, motion_now: float) -> float:
+        """Expected agreement of what the tracker would say for the frame at `pts_ns`."""
+        return self._world.track.a_track(motion_now, self.age_ms(pts_ns))

@@ -1,0 +1,142 @@
+"""Owns the adaptive policy: the operating point of highest expected utility, with congestion as a price.
+
+`U_k = P_k·A_k + (1 − P_k)·A_fallback(k) − c·(q_e/τ)(d_k/τ) − c·(q_l/τ)(s_k/τ) − λ_b·S_k − λ_s·[switch]`, where
+`d_k` is the device time that point k takes, `s_k` its time on the link, `q_e` and `q_l` what is queued before them,
+and `τ` the frame period. The two middle terms are drift-plus-penalty prices (Neely 2010, ch. 4): a greedy choice
+would fill device and link up to the deadline and leave nothing to the frames behind. `λ_b` is the price of the
+uplink budget, if there is one.
+"""
+
+from __future__ import annotations
+
+from splitmesh.policy.base import forecast
+from splitmesh.policy.decision import Decision, Forecast, Observation
+from splitmesh.policy.point import OperatingPoint, Place
+from splitmesh.policy.world import World
+
+_PRICE = 0.03
+_SWITCH_COST = 0.004
+_SWITCH_GAIN = 0.015
+_SWITCH_FRAMES = 4
+_SHOWN = 4
+_STALL_MS = 30.0
+
+
+class Adaptive:
+    """`uplink_budget_bps`: average payload rate to keep to; None: only the link itself is the limit."""
+
+    name = "adaptive"
+
+    def __init__(self, *, uplink_budget_bps: float | None = None) -> None:
+        self._budget_bps = uplink_budget_bps
+        self._budget_debt_bytes = 0.0
+        self._incumbent = ""
+        self._challenger = ""
+        self._challenged = 0
+
+    def decide(self, *, world: World, seen: Observation) -> Decision:
+        world.breaker.tick(seen.now_ns)
+        forecasts = [self._forecast(p, world, seen) for p in world.points if self._eligible(p, world, seen)]
+        remotes = [f for f in forecasts if f.point.remote]
+        kept, held = self._hold(remotes)
+        here = [f for f in forecasts if not f.point.remote]
+        ranked = sorted(here + ([kept] if kept else []), key=_by_utility)
+        best = ranked[0]
+        self._pay(best.point, world, seen)
+        runners = sorted((f for f in forecasts if f is not best), key=_by_utility)[:_SHOWN]
+        return Decision(best, self._reason(best, ranked, held, world, seen), tuple(runners))
+
+    # -- what may be chosen ---------------------------------------------------------------------------------------
+
+    def _eligible(self, point: OperatingPoint, world: World, seen: Observation) -> bool:
+        if point.place is Place.TRACK:
+            return seen.track_age_ms is not None
+        if point.place is Place.LOCAL:
+            return True
+        if not world.breaker.closed or world.link.view(seen.now_ns).stalled_ms > _STALL_MS:
+            return False
+        return point.place is Place.FRAME or world.resumable(point, seen)
+
+    # -- what it is worth -----------------------------------------------------------------------------------------
+
+    def _forecast(self, point: OperatingPoint, world: World, seen: Observation) -> Forecast:
+        plain = forecast(point, world, seen)
+        p = plain.p_hit
+        if point.place is Place.TRACK:
+            a_track = world.track.a_track(seen.motion, seen.track_age_ms)
+            return Forecast(point, plain.predicted_ms, p, a_track)
+        device_ms = 0.0
+        fallback = world.track.a_track(seen.motion, seen.track_age_ms)
+        if point.place is Place.LOCAL:
+            device_ms = world.edge_ms(point.edge_ms)
+        elif point.place is Place.SPLIT:
+            resume_ms = world.edge_ms(point.resume_ms)
+            device_ms = world.edge_ms(point.edge_ms) + (1 - p) * resume_ms
+            fallback = max(fallback, 0.9)
+        utility = p * point.fidelity + (1 - p) * fallback
+        utility -= self._congestion(point, device_ms, world, seen)
+        if point.remote and self._incumbent and point.name != self._incumbent:
+            utility -= _SWITCH_COST
+        return Forecast(point, plain.predicted_ms, p, utility)
+
+    def _congestion(self, point: OperatingPoint, device_ms: float, world: World, seen: Observation) -> float:
+        tau = seen.frame_period_ms
+        cost = _PRICE * (seen.device_backlog_ms / tau) * (device_ms / tau)
+        if point.remote:
+            size = world.payload_bytes(point)
+            backlog_ms = world.link.view(seen.now_ns).backlog_ms
+            cost += _PRICE * (backlog_ms / tau) * (world.link.transfer_ms(size) / tau)
+            if self._budget_bps:
+                per_frame_bytes = self._budget_bps / 8 * tau / 1000
+                cost += _PRICE * (self._budget_debt_bytes / per_frame_bytes) * (size / per_frame_bytes)
+        return cost
+
+    def _pay(self, point: OperatingPoint, world: World, seen: Observation) -> None:
+        if self._budget_bps:
+            income = self._budget_bps / 8 * seen.frame_period_ms / 1000
+            spent = world.payload_bytes(point) if point.remote else 0.0
+            self._budget_debt_bytes = max(0.0, self._budget_debt_bytes + spent - income)
+
+    # -- hysteresis among the remote points -----------------------------------------------------------------------
+
+    def _hold(self, remotes: list[Forecast]) -> tuple[Forecast | None, bool]:
+        """(the remote forecast that stands for all, whether a better one has to wait)."""
+        if not remotes:
+            self._incumbent = self._challenger = ""
+            self._challenged = 0
+            return None, False
+        best = min(remotes, key=_by_utility)
+        incumbent = next((f for f in remotes if f.point.name == self._incumbent), None)
+        if incumbent is None or incumbent.p_hit < 0.5:
+            return self._take(best), False
+        if best is incumbent or best.utility - incumbent.utility < _SWITCH_GAIN:
+            self._challenged = 0
+            return incumbent, best is not incumbent
+        self._challenged = self._challenged + 1 if best.point.name == self._challenger else 1
+        self._challenger = best.point.name
+        if self._challenged >= _SWITCH_FRAMES:
+            return self._take(best), False
+        return incumbent, True
+
+    def _take(self, best: Forecast) -> Forecast:
+        self._incumbent = best.point.name
+        self._challenged = 0
+        return best
+
+    # -- why ------------------------------------------------------------------------------------------------------
+
+    def _reason(self, best: Forecast, ranked: list[Forecast], held: bool, world: World, seen: Observation) -> str:
+        why = f"utility {best.utility:.3f}"
+        if len(ranked) > 1:
+            why += f" against {ranked[1].utility:.3f} of {ranked[1].point.name}"
+        if held and best.point.remote:
+            why += ", held by hysteresis"
+        if not world.breaker.closed:
+            why += f"; breaker {world.breaker.state}: {world.breaker.reason}"
+        elif (stalled_ms := world.link.view(seen.now_ns).stalled_ms) > _STALL_MS:
+            why += f"; link stalled for {stalled_ms:.0f} ms"
+        return why
+
+
+def _by_utility(f: Forecast) -> tuple[float, str]:
+    return -f.utility, f.point.name

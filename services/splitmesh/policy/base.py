@@ -1,0 +1,23 @@
+"""Owns the strategy seam: every policy, adaptive or baseline, is asked the same question in the same words."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from splitmesh.policy.decision import Decision, Forecast, Observation
+from splitmesh.policy.point import OperatingPoint
+from splitmesh.policy.world import World
+
+
+class Policy(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def decide(self, *, world: World, seen: Observation) -> Decision:
+        """Choose an operating point for one frame."""
+        ...
+
+
+def forecast(point: OperatingPoint, world: World, seen: Observation, utility: float = 0.0) -> Forecast:
+    predicted_ms = world.predicted_ms(point, seen)
+    return Forecast(point, predicted_ms, world.p_hit(point, predicted_ms, seen.budget_ms), utility)

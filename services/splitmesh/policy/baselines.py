@@ -1,0 +1,75 @@
+"""Owns the policies to beat. Each keeps the same safety net as the adaptive one: the edge tracks what they miss."""
+
+from __future__ import annotations
+
+from splitmesh.errors import SettingsError
+from splitmesh.policy.base import Policy, forecast
+from splitmesh.policy.decision import Decision, Forecast, Observation
+from splitmesh.policy.point import OperatingPoint, Place
+from splitmesh.policy.world import World
+
+_MAX_IN_FLIGHT_BYTES = 400_000
+
+
+class LocalOnly:
+    """The whole model here whenever it can make the deadline, else track. Never touches the bus."""
+
+    name = "local-only"
+
+    def decide(self, *, world: World, seen: Observation) -> Decision:
+        local, track = (forecast(world.by_name[n], world, seen) for n in ("local", "track"))
+        if local.predicted_ms <= seen.budget_ms or seen.track_age_ms is None:
+            return Decision(local, "local-only", (track,))
+        return Decision(track, f"local would take {local.predicted_ms:.0f} ms", (local,))
+
+
+class Static:
+    """One operating point for every frame, however the link fares; tracks when its own queue is full."""
+
+    def __init__(self, point_name: str, *, name: str = "") -> None:
+        self._point_name = point_name
+        self.name = name or f"static:{point_name}"
+
+    def decide(self, *, world: World, seen: Observation) -> Decision:
+        chosen = forecast(world.by_name[self._point_name], world, seen)
+        track = forecast(world.by_name["track"], world, seen)
+        if reason := self._full(chosen, world, seen):
+            return Decision(track, reason, (chosen,))
+        return Decision(chosen, self.name, (track,))
+
+    def _full(self, chosen: Forecast, world: World, seen: Observation) -> str:
+        if seen.track_age_ms is None:
+            return ""
+        point = chosen.point
+        if point.remote and world.link.in_flight_bytes > _MAX_IN_FLIGHT_BYTES:
+            return f"{world.link.in_flight_bytes} bytes are unacknowledged"
+        on_device = point.place in (Place.LOCAL, Place.SPLIT)
+        device_ms = seen.device_backlog_ms + world.edge_ms(point.edge_ms)
+        if on_device and device_ms > seen.budget_ms:
+            return f"the device is busy for {seen.device_backlog_ms:.0f} ms"
+        return ""
+
+
+def make_policy(name: str, points: tuple[OperatingPoint, ...], *, uplink_budget_bps: float | None = None) -> Policy:
+    """`adaptive`, `local-only`, `cloud-only` (the best picture codec, always), `static:<operating point>`.
+
+    Raises SettingsError that lists what there is.
+    """
+    from splitmesh.policy.adaptive import Adaptive
+
+    names = sorted(point.name for point in points)
+    if name == "adaptive":
+        return Adaptive(uplink_budget_bps=uplink_budget_bps)
+    if name == "local-only":
+        return LocalOnly()
+    if name == "cloud-only":
+        pictures = [point for point in points if point.place is Place.FRAME]
+        if not pictures:
+            raise SettingsError("this plan has no picture codec for cloud-only", key="policy")
+        return Static(max(pictures, key=lambda p: p.fidelity).name, name="cloud-only")
+    if name.startswith("static:") and name.removeprefix("static:") in names:
+        return Static(name.removeprefix("static:"))
+    if name.startswith("static:"):
+        raise SettingsError(f"no operating point {name!r}", key="policy", advice="one of " + ", ".join(names))
+    known = "adaptive, local-only, cloud-only, static:<operating point>"
+    raise SettingsError(f"unknown policy {name!r}", key="policy", advice=f"one of {known}")

@@ -1,0 +1,65 @@
+"""Owns how good a tracked answer is, learnt for free: each inferred frame audits what the tracker would have said.
+
+DESIGN §5 has `A_track = A_0·exp(−κ·motion·age)`. `κ` comes from the plan's calibration and starts the estimate; then
+`A_0` and `κ` follow from a decayed least-squares line of `1 − F1` over `x = (motion + floor)·age_s`. The floor keeps
+a still picture from being trusted for ever: new objects are small next to the whole picture's motion.
+"""
+
+from __future__ import annotations
+
+import math
+
+_MOTION_FLOOR = 0.01
+_DECAY = 0.985
+
+
+class TrackFidelity:
+    """`a_track(motion, age_ms)` in [0, 1]; teach it with `audit`."""
+
+    def __init__(self, *, kappa: float, start_loss: float = 0.05) -> None:
+        if not math.isfinite(kappa) or kappa < 0:
+            raise ValueError(f"kappa must be a finite number ≥ 0, not {kappa}")
+        # The calibrated line enters as pseudo-observations at two ages, worth eight audits together.
+        self._w = self._wx = self._wy = self._wxx = self._wxy = 0.0
+        for x in (0.002, 0.03):
+            self._add(x, min(1.0, start_loss + 1 - math.exp(-kappa * x)), 4.0)
+        self.audits = 0
+
+    def audit(self, f1: float, motion: float, age_ms: float) -> None:
+        """A model saw a frame for which the tracker, `age_ms` after its last answer, would have scored `f1`."""
+        if not 0 <= f1 <= 1 or age_ms <= 0:
+            return
+        for name in ("_w", "_wx", "_wy", "_wxx", "_wxy"):
+            setattr(self, name, getattr(self, name) * _DECAY)
+        self._add(_x(motion, age_ms), 1 - f1, 1.0)
+        self.audits += 1
+
+    def a_track(self, motion: float, age_ms: float | None) -> float:
+        """Expected agreement of a tracked answer of that age; 0 when there is nothing to track from."""
+        if age_ms is None:
+            return 0.0
+        intercept, slope = self._line()
+        x = _x(motion, age_ms)
+        return max(0.0, (1 - intercept) * math.exp(-slope * x / max(1 - intercept, 0.05)))
+
+    def _add(self, x: float, y: float, weight: float) -> None:
+        self._w += weight
+        self._wx += weight * x
+        self._wy += weight * y
+        self._wxx += weight * x * x
+        self._wxy += weight * x * y
+
+    def _line(self) -> tuple[float, float]:
+        mean_x, mean_y = self._wx / self._w, self._wy / self._w
+        variance = self._wxx / self._w - mean_x**2
+        covariance = self._wxy / self._w - mean_x * mean_y
+        # Ages that hardly vary give no slope: ridge towards the line through the origin.
+        origin = mean_y / max(mean_x, 1e-6)
+        ridge = 0.1 * mean_x**2
+        slope = max(0.0, (covariance + ridge * 0.5 * origin) / (variance + ridge))
+        intercept = min(max(mean_y - slope * mean_x, 0.0), 0.9)
+        return intercept, slope
+
+
+def _x(motion: float, age_ms: float) -> float:
+    return (motion + _MOTION_FLOOR) * age_ms / 1000

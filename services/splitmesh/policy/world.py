@@ -1,0 +1,143 @@
+"""Owns everything the edge has learnt of its device, the link and the cloud, each cause apart (DESIGN §5).
+
+`T_k = q_e + γ_e·p_e(k) + enc_k + (W + S_k)/B + a + q_c + γ_c·(dec_k + p_c(k))`: contention here is never blamed on
+the link. Events go in with `now_ns`; forecasts come out. Holds no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from splitmesh.errors import ModelError
+from splitmesh.policy.breaker import Breaker
+from splitmesh.policy.decision import Observation
+from splitmesh.policy.estimators import LatenessEstimator, OnlineQuantile, ScaleEstimator
+from splitmesh.policy.link import LinkEstimator
+from splitmesh.policy.point import OperatingPoint, Place
+from splitmesh.policy.track_fidelity import TrackFidelity
+
+TRACK_MS = 0.3
+"""Cost of carrying an answer over; it needs no accelerator."""
+_MARGIN_MS = 4.0
+_WAIT_WEIGHT = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTimes:
+    """What a worker says it spent on one request, ms."""
+
+    queue_ms: float
+    decode_ms: float
+    service_ms: float
+    postprocess_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        return self.queue_ms + self.decode_ms + self.service_ms + self.postprocess_ms
+
+
+class World:
+    """`points`: the plan's operating points. Raises ModelError unless "track" and "local" are among them."""
+
+    def __init__(self, points: Sequence[OperatingPoint], *, track_kappa: float, link: LinkEstimator | None = None):
+        self.points = tuple(points)
+        self.by_name = {point.name: point for point in self.points}
+        if not {"track", "local"} <= self.by_name.keys():
+            raise ModelError("a plan needs the operating points 'track' and 'local'")
+        self.link = link or LinkEstimator()
+        self.breaker = Breaker()
+        self.track = TrackFidelity(kappa=track_kappa)
+        self.gamma_edge = ScaleEstimator()
+        self._edge_late = OnlineQuantile(0.95, start=0.2)
+        self._gamma_cloud: dict[str, ScaleEstimator] = {}
+        self._last_worker = ""
+        self._cloud_wait_ms = 0.0
+        self._bytes_scale = {Place.SPLIT: ScaleEstimator(), Place.FRAME: ScaleEstimator()}
+        self.lateness = {place: LatenessEstimator() for place in Place}
+        self.last_sample_ns = 0
+
+    # -- events ---------------------------------------------------------------------------------------------------
+
+    def on_device(self, measured_ms: float, profiled_ms: float) -> None:
+        """The accelerator ran a part that the plan profiled at `profiled_ms`."""
+        if profiled_ms > 0:
+            self._edge_late.observe(measured_ms / (self.gamma_edge.value * profiled_ms) - 1)
+        self.gamma_edge.observe(measured_ms, profiled_ms)
+
+    def on_sent(self, key: str, point: OperatingPoint, payload_bytes: int, now_ns: int) -> None:
+        if point.place in self._bytes_scale:
+            self._bytes_scale[point.place].observe(payload_bytes, point.payload_bytes)
+        self.link.on_sent(key, payload_bytes, now_ns, remote_ms=self.remote_ms(point))
+
+    def on_reply(self, key: str, point: OperatingPoint, now_ns: int, worker: str, times: RemoteTimes) -> float | None:
+        """An answer or refusal came back. Returns the time it spent on the path, ms (None: nobody waited)."""
+        self.last_sample_ns = now_ns
+        self._last_worker = worker
+        if times.service_ms > 0:
+            profiled = point.cloud_ms + point.decode_ms
+            measured = times.service_ms + times.decode_ms + times.postprocess_ms
+            self._gamma_cloud.setdefault(worker, ScaleEstimator()).observe(measured, profiled)
+        self._cloud_wait_ms += _WAIT_WEIGHT * (times.queue_ms - self._cloud_wait_ms)
+        self.breaker.on_alive(now_ns)
+        return self.link.on_delivered(key, now_ns, remote_ms=times.total_ms)
+
+    def on_heartbeat(self, now_ns: int, predicted_wait_ms: float) -> None:
+        self._cloud_wait_ms += _WAIT_WEIGHT * (predicted_wait_ms - self._cloud_wait_ms)
+        self.breaker.on_alive(now_ns)
+
+    def on_result(self, place: Place, actual_ms: float, predicted_ms: float) -> None:
+        """A decided frame took `actual_ms` from decision to answer (or at least that long, if it was given up)."""
+        self.lateness[place].observe(actual_ms, predicted_ms)
+
+    # -- questions ------------------------------------------------------------------------------------------------
+
+    @property
+    def gamma_cloud(self) -> float:
+        known = self._gamma_cloud.get(self._last_worker)
+        return known.value if known else 1.0
+
+    @property
+    def cloud_wait_ms(self) -> float:
+        return self._cloud_wait_ms
+
+    def edge_ms(self, profiled_ms: float) -> float:
+        return self.gamma_edge.value * profiled_ms
+
+    def payload_bytes(self, point: OperatingPoint) -> float:
+        scale = self._bytes_scale.get(point.place)
+        return point.payload_bytes * (scale.value if scale else 1.0)
+
+    def remote_ms(self, point: OperatingPoint) -> float:
+        return self._cloud_wait_ms + self.gamma_cloud * (point.decode_ms + point.cloud_ms)
+
+    def resume_q95_ms(self, point: OperatingPoint) -> float:
+        """95 % quantile of the tail's time on this edge."""
+        return self.edge_ms(point.resume_ms) * (1 + max(0.0, self._edge_late.value))
+
+    def predicted_ms(self, point: OperatingPoint, seen: Observation) -> float:
+        """`T_k` from now to the result, without any fallback."""
+        if point.place is Place.TRACK:
+            return TRACK_MS
+        if point.place is Place.LOCAL:
+            return seen.device_backlog_ms + self.edge_ms(point.edge_ms)
+        lead_ms = point.encode_ms
+        if point.place is Place.SPLIT:
+            lead_ms += seen.device_backlog_ms + self.edge_ms(point.edge_ms)
+        view = self.link.view(seen.now_ns)
+        # What is under way goes on draining while the edge still computes, unless it is stuck.
+        wait_ms = view.backlog_ms if view.stalled_ms > 0 else max(0.0, view.backlog_ms - lead_ms)
+        crossing_ms = wait_ms + self.link.transfer_ms(self.payload_bytes(point)) + self.link.base_ms
+        return lead_ms + crossing_ms + self.remote_ms(point)
+
+    def p_hit(self, point: OperatingPoint, predicted_ms: float, budget_ms: float) -> float:
+        return self.lateness[point.place].p_within(predicted_ms, budget_ms - _MARGIN_MS)
+
+    def resume_at_ms(self, point: OperatingPoint, budget_ms: float) -> float:
+        """When the fallback timer of a SPLIT fires: `deadline − q95(tail) − margin`, ms from the decision."""
+        return budget_ms - self.resume_q95_ms(point) - _MARGIN_MS
+
+    def resumable(self, point: OperatingPoint, seen: Observation) -> bool:
+        """A cut is only eligible if its tail still fits when the timer fires."""
+        head_done_ms = seen.device_backlog_ms + self.edge_ms(point.edge_ms)
+        return head_done_ms <= self.resume_at_ms(point, seen.budget_ms)
