@@ -1,0 +1,99 @@
+"""Owns the TCP side of a NATS connection: a socket that shows its backlog and can't outlive a dead link.
+
+nats-py waits, without limit, for a lost connection's last bytes before it connects again, and stops reading for good
+when an answer to an abandoned ping arrives. Both are put right here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from urllib.parse import ParseResult
+
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
+
+_UNSENT_BYTES = 64 * 1024
+"""The kernel takes no more unsent bytes than this, so that the rest shows in `backlog_bytes`."""
+_UNACKED_MS = 15_000
+_CLOSE_S = 1.0
+
+
+class LinkTransport(TcpTransport):
+    """A TCP (or TLS) connection that is dropped, not flushed, when it is closed with bytes still waiting."""
+
+    def __bool__(self) -> bool:
+        return True  # else the client would put a transport of its own in our place
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        async with asyncio.timeout(connect_timeout):
+            reader, writer = await asyncio.open_connection(uri.hostname, uri.port, limit=buffer_size)
+        self._bare_io_reader = self._io_reader = reader
+        self._bare_io_writer = self._io_writer = writer
+        raw = writer.get_extra_info("socket")
+        for option, value in (("TCP_NOTSENT_LOWAT", _UNSENT_BYTES), ("TCP_USER_TIMEOUT", _UNACKED_MS)):
+            if hasattr(socket, option):  # not every platform knows them
+                raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+    async def connect_tls(
+        self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int
+    ) -> None:
+        if self._io_writer is None:
+            raise ConnectionError("TLS before TCP")
+        await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that the client wrote and the kernel has not taken."""
+        return self._io_writer.transport.get_write_buffer_size() if self._io_writer else 0
+
+    def close(self) -> None:
+        if self._io_writer is None:
+            return
+        if self.backlog_bytes:
+            self._io_writer.transport.abort()
+        else:
+            self._io_writer.close()
+
+    async def wait_closed(self) -> None:
+        if self._io_writer is None:
+            return
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._io_writer.wait_closed()
+                return
+        self._io_writer.transport.abort()
+
+
+class LinkClient(Client):
+    """A NATS client on a `LinkTransport`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.link = LinkTransport()  # type: ignore[no-untyped-call]
+        self._transport = self.link
+
+    @property
+    def pending_bytes(self) -> int:
+        return self.pending_data_size + self.link.backlog_bytes
+
+    def forget_pending(self) -> None:
+        """Drop what was not handed to the socket: after an outage nobody waits for it."""
+        self._pending = []
+        self._pending_data_size = 0
+
+    def forget_subscription(self, interest: Subscription) -> None:
+        """End it on our side, and don't renew it after a reconnect."""
+        interest._stop_processing()
+        self._remove_sub(interest._id)
+
+    async def _process_pong(self) -> None:
+        if self._pongs:
+            waiter = self._pongs.pop(0)
+            if not waiter.done():
+                waiter.set_result(True)
+        self._pongs_received += 1
+        self._pings_outstanding = 0
