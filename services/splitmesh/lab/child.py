@@ -1,0 +1,204 @@
+"""Owns one process of the lab: its start, its ready line, its log and its end. Refuses to leave an orphan behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from splitmesh.errors import MeshError
+from splitmesh.lab.leash import leash_command
+
+_READ_BYTES = 64 * 1024
+_READY_POLL_S = 0.05
+
+
+class ChildError(MeshError):
+    """A lab process died or never said that it was ready; `name` says which, `log_tail` what it last said."""
+
+    def __init__(self, message: str, *, name: str, log_tail: str, advice: str = "") -> None:
+        super().__init__(message, advice=advice)
+        self.name = name
+        self.log_tail = log_tail
+
+
+class Child:
+    """One process in its own process group; stdout and stderr go to `log_path` (appended).
+
+    It is ready when it prints a JSON object with `"ready": true` as one line, or when it writes one to `ready_file`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        *,
+        log_path: Path,
+        cores: tuple[int, ...] = (),
+        ready_file: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.command = command
+        self.log_path = log_path
+        self.cores = cores
+        self.ready_file = ready_file
+        self.ready_line: dict[str, Any] | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._ending = False
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode if self._process else None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def died(self) -> bool:
+        """True if it ended with an error although nobody asked it to end."""
+        return self._process is not None and self._process.returncode not in (None, 0) and not self._ending
+
+    async def start(self, *, environment: Mapping[str, str] | None = None) -> None:
+        """Start it with `environment` (default: this process's own)."""
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        if self.ready_file is not None:
+            self.ready_file.unlink(missing_ok=True)
+        self._process = await asyncio.create_subprocess_exec(
+            *leash_command(self.command, cores=self.cores),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            env={**(os.environ if environment is None else environment), "PYTHONUNBUFFERED": "1"},
+        )
+        self._reader = asyncio.create_task(self._read(), name=f"log of {self.name}")
+
+    async def _read(self) -> None:
+        """Copy the output to the log file, looking for the ready line on the way."""
+        assert self._process is not None and self._process.stdout is not None  # noqa: S101 - set by start()
+        pending = b""
+        with self.log_path.open("ab", buffering=0) as log:
+            while chunk := await self._process.stdout.read(_READ_BYTES):
+                log.write(chunk)
+                if self._ready.is_set():
+                    continue
+                *lines, pending = (pending + chunk)[-_READ_BYTES:].split(b"\n")
+                for line in lines:
+                    self._look_for_ready(line)
+
+    def _look_for_ready(self, text: bytes, *, is_ready: bool = False) -> None:
+        if not text.lstrip().startswith(b"{"):
+            return
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return  # a log line that only looks like JSON, or a file that is still being written
+        if isinstance(value, dict) and (is_ready or value.get("ready") is True):
+            self.ready_line = value
+            self._ready.set()
+
+    def poll_ready(self) -> bool:
+        """Whether it has said that it is ready; looks at the ready file, does not wait."""
+        if not self._ready.is_set() and self.ready_file is not None and self.ready_file.exists():
+            self._look_for_ready(self.ready_file.read_bytes(), is_ready=True)
+        return self._ready.is_set()
+
+    async def _until_ready(self) -> None:
+        while not self.poll_ready():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ready.wait(), _READY_POLL_S)
+
+    async def wait_ready(self, timeout_s: float) -> dict[str, Any]:
+        """What it said when it was ready. Raises ChildError if it ends or stays silent for `timeout_s`."""
+        ready = asyncio.create_task(self._until_ready())
+        ended = asyncio.create_task(self.wait())
+        try:
+            await asyncio.wait({ready, ended}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (ready, ended):
+                task.cancel()
+            await asyncio.gather(ready, ended, return_exceptions=True)
+        if self.ready_line is not None:
+            return self.ready_line
+        if not self.running:
+            raise self.error(f"{self.name} ended with {self.ending()} before it was ready")
+        raise self.error(f"{self.name} was not ready within {timeout_s:g} s")
+
+    async def wait(self) -> int:
+        """The exit status, once the process has ended and its log is complete."""
+        assert self._process is not None and self._reader is not None  # noqa: S101 - set by start()
+        code = await self._process.wait()
+        await asyncio.wait({self._reader}, timeout=2.0)  # a grandchild may still hold the pipe
+        return code
+
+    def send(self, number: signal.Signals) -> None:
+        """Send `number` to the process itself (not its group): it drains its own children."""
+        self._ending = True
+        if self._process is not None and self.running:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def stop(self, *, grace_s: float = 5.0, first: signal.Signals = signal.SIGTERM) -> int | None:
+        """`first`, then after `grace_s` SIGKILL to the whole group. Idempotent; returns the exit status."""
+        if self._process is None:
+            return None
+        if self.running:
+            self.send(first)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.wait(), grace_s)
+        self.kill_group()
+        return await self.wait()
+
+    async def kill(self) -> None:
+        """SIGKILL to the whole group, as a crash or a power cut would do it."""
+        self._ending = True
+        self.kill_group()
+        await self.wait()
+
+    def kill_group(self) -> None:
+        """SIGKILL whatever is left of the process group. Needs no event loop; never raises if it is gone."""
+        if self._process is not None:
+            self._ending = True
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def ending(self) -> str:
+        """How it ended, in words: "exit status 2", "SIGKILL", or "still running"."""
+        code = self.returncode
+        if code is None:
+            return "still running"
+        if code >= 0:
+            return f"exit status {code}"
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+
+    def log_tail(self, lines: int = 12) -> str:
+        """The last lines of the log, "" if there is none."""
+        try:
+            with self.log_path.open("rb") as log:
+                log.seek(max(0, self.log_path.stat().st_size - _READ_BYTES))
+                text = log.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+        return "\n".join(deque(text.splitlines(), maxlen=lines))
+
+    def error(self, message: str) -> ChildError:
+        return ChildError(message, name=self.name, log_tail=self.log_tail(), advice=f"its log is {self.log_path}")
+
+    def __repr__(self) -> str:
+        return f"<Child {self.name} pid={self.pid} {self.ending()}>"

@@ -1,0 +1,185 @@
+"""Owns `splitmesh lab`: the order of its stages and its exit status. Each stage lives in a module of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from splitmesh.errors import MeshError
+from splitmesh.lab.artifacts import make_folder, to_json, versions, write_whole
+from splitmesh.lab.child import ChildError
+from splitmesh.lab.commands import share_cores
+from splitmesh.lab.display import Display
+from splitmesh.lab.fate import worker_fate
+from splitmesh.lab.film import film_run
+from splitmesh.lab.link.presets import load_link
+from splitmesh.lab.mesh import Mesh, MeshSetup
+from splitmesh.lab.plots import PlotData, as_png, draw
+from splitmesh.lab.records import RunRecords, read_records
+from splitmesh.lab.references import measure_fidelity
+from splitmesh.lab.report import render_report
+from splitmesh.lab.stages import Ingredients, gather
+from splitmesh.lab.summary import Fidelity, RunFacts, summarise
+from splitmesh.lab.supervise import StreamOutcome, run_mesh
+from splitmesh.lab.truth import LinkTruth
+from splitmesh.models.fetch import default_cache
+from splitmesh.settings.model import LabSettings
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class LabRun:
+    """A run that has ended: what it was made of and what it left."""
+
+    settings: LabSettings
+    ingredients: Ingredients
+    out: Path
+    truth: LinkTruth
+    outcome: StreamOutcome
+    records: RunRecords
+
+    @property
+    def duration_s(self) -> float:
+        ends = (r.captured_ns / 1e9 + (r.latency_ms or 0.0) / 1e3 for r in self.records.records)
+        return max(ends, default=0.0)
+
+
+def run(settings: LabSettings) -> int:
+    """Run the lab; 0 if every frame was accounted for, 1 if not or if the edge failed, 130 if nothing was run.
+
+    Raises MeshError for what keeps it from starting.
+    """
+    on_stdout = settings.json_out == Path("-")
+    display = Display(quiet=settings.quiet, stream=sys.stderr if on_stdout else None)
+    link = load_link(settings.link, duration_s=settings.duration_s, outages=_outages(settings))
+    ingredients = gather(settings, display)
+    out = make_folder(settings.out)
+    outcome = _stream(settings, display, ingredients, out, LinkTruth(link))
+    if outcome is None:
+        display.say("interrupted before the first frame")
+        return EXIT_INTERRUPTED
+    truth = LinkTruth(link, outcome.link_offset_s)
+    records = read_records(
+        out / "results.jsonl",
+        expected=int(outcome.edge_status.get("captured", 0)),
+        exact=bool(outcome.edge_status.get("finished", False)),
+    )
+    return _conclude(LabRun(settings, ingredients, out, truth, outcome, records), display)
+
+
+def _outages(settings: LabSettings) -> list[tuple[float, float]]:
+    return [(settings.outage.at_s, settings.outage.duration_s)] if settings.outage else []
+
+
+def _stream(
+    settings: LabSettings, display: Display, ingredients: Ingredients, out: Path, truth: LinkTruth
+) -> StreamOutcome | None:
+    """The live part; None if it was interrupted before it began."""
+    available = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+    cores = share_cores(available, edge_threads=settings.threads)
+    for stale in ("results.jsonl", "summary.json", "report.html", "report.png", "annotated.mp4"):
+        (out / stale).unlink(missing_ok=True)
+    mesh = Mesh(MeshSetup(settings, ingredients.source, ingredients.bundle.folder, out, cores))
+    fate = worker_fate(settings.kill_worker_s, settings.restart_worker_s)
+    if not settings.quiet:
+        display.say(f"{truth.trace.describe()}; edge ×{settings.edge_slowdown:g} slower; cores: {cores}")
+    try:
+        return asyncio.run(
+            run_mesh(mesh, display, duration_s=settings.duration_s, fate=fate, link_state=truth.state)
+        )
+    except ChildError as exc:
+        raise MeshError(exc.message, advice=exc.advice) from exc
+
+
+def _conclude(lab: LabRun, display: Display) -> int:
+    """Measure, tell and write; what fails here costs its own artifact, never the summary."""
+    fidelity = _fidelity(lab, display)
+    facts = _facts(lab)
+    summary = summarise(lab.records, facts, fidelity)
+    write_whole(lab.out / "summary.json", to_json(summary))
+    data = PlotData(
+        records=lab.records.records,
+        deadline_ms=facts.deadline_ms,
+        duration_s=facts.duration_s,
+        fidelity=fidelity.by_seq,
+        capacity=lab.truth.capacity(facts.duration_s),
+        outages=facts.outages,
+        kills=facts.worker_kills,
+        title=f"splitmesh lab · {facts.policy} · link {facts.link} · deadline {facts.deadline_ms:g} ms",
+    )
+    with display.stage("report"):
+        write_whole(lab.out / "report.png", as_png(draw(data)))
+        write_whole(lab.out / "report.html", render_report(summary, data))
+    if not lab.settings.no_video:
+        _film(lab, display)
+    if lab.settings.json_out == Path("-"):
+        sys.stdout.write(to_json(summary))
+        sys.stdout.flush()
+    elif lab.settings.json_out is not None:
+        write_whole(lab.settings.json_out, to_json(summary))
+    display.summary(summary)
+    if not lab.settings.quiet:
+        display.say(f"{lab.out / 'report.html'}")
+    return EXIT_OK if summary["conserved"] and not lab.outcome.edge_failed else EXIT_FAILED
+
+
+def _fidelity(lab: LabRun, display: Display) -> Fidelity:
+    try:
+        with display.stage("fidelity: full model on every picture") as stage:
+            return measure_fidelity(
+                lab.ingredients.bundle,
+                lab.ingredients.source,
+                lab.records.records,
+                cache=default_cache() / "references",
+                threads=max(1, os.cpu_count() or 1),
+                progress=stage.report,
+            )
+    except KeyboardInterrupt:
+        return Fidelity.none("not measured: interrupted")
+    except MeshError as exc:
+        display.fault("fidelity was not measured", str(exc))
+        return Fidelity.none(f"not measured: {exc}")
+
+
+def _film(lab: LabRun, display: Display) -> None:
+    source = Path(lab.ingredients.source)
+    if not source.is_file():
+        return
+    labels = lab.ingredients.bundle.manifest.labels
+    try:
+        with display.stage("annotated video") as stage:
+            film_run(lab.out / "annotated.mp4", source, lab.records.records, labels, stage.report)
+    except KeyboardInterrupt:
+        display.say("the annotated video was cut short", style="yellow")
+    except MeshError as exc:
+        display.fault("no annotated video", str(exc))
+
+
+def _facts(lab: LabRun) -> RunFacts:
+    settings, records = lab.settings, lab.records.records
+    error = lab.truth.estimate_error(records)
+    return RunFacts(
+        policy=settings.policy,
+        model=lab.ingredients.model.manifest.name,
+        model_sha256=lab.ingredients.bundle.sha256,
+        source=lab.ingredients.shown_source,
+        link=lab.truth.trace.name,
+        deadline_ms=settings.deadline_ms,
+        duration_s=lab.duration_s,
+        edge_slowdown=settings.edge_slowdown,
+        outages=lab.truth.outages(lab.duration_s or settings.duration_s),
+        worker_kills=tuple(lab.outcome.worker_kills),
+        link_accuracy={
+            **lab.outcome.link_report,
+            "estimate_median_error": None if error is None else round(error, 4),
+        },
+        versions=versions(),
+        incidents=tuple(lab.outcome.incidents),
+        interrupted=lab.outcome.interrupted,
+    )

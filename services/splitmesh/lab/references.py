@@ -1,0 +1,138 @@
+"""Owns the unsplit fp32 model's answers on the pictures of a run, and their cache on disk. Refuses live sources."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from splitmesh.errors import SourceError
+from splitmesh.frames.answer import Answer
+from splitmesh.frames.fidelity import agreement
+from splitmesh.frames.record import FrameRecord
+from splitmesh.inference.session import open_session
+from splitmesh.lab.summary import Fidelity
+from splitmesh.media.captured import Captured
+from splitmesh.media.prepare import Preparer
+from splitmesh.media.source import open_source
+from splitmesh.plan.bundle import Bundle, file_sha256
+
+_SAMPLE_MAX = 600
+_CACHE_VERSION = 1
+_DECODE_WAIT_S = 20.0
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and how much of it is done, in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceCache:
+    """One JSON file per (model, source): `{"version": 1, "answers": {"<source_index>": [answer rows]}}`."""
+
+    folder: Path
+    model_sha256: str
+    source_sha256: str
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{self.model_sha256[:16]}-{self.source_sha256[:16]}.json"
+
+    def read(self) -> dict[int, Answer]:
+        """What is there; empty for a missing, older or damaged file: it is rebuilt then."""
+        try:
+            value = json.loads(self.path.read_text(encoding="utf-8"))
+            if value["version"] != _CACHE_VERSION:
+                return {}
+            return {int(index): Answer.from_json(rows) for index, rows in value["answers"].items()}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def write(self, answers: dict[int, Answer]) -> None:
+        """Replace the file atomically."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        rows = {str(index): answer.to_json() for index, answer in sorted(answers.items())}
+        half = self.path.with_suffix(f".{os.getpid()}.tmp")
+        half.write_text(json.dumps({"version": _CACHE_VERSION, "answers": rows}, allow_nan=False), encoding="utf-8")
+        half.replace(self.path)
+
+
+def even_sample(indexes: Sequence[int], limit: int) -> list[int]:
+    """At most `limit` of the sorted distinct `indexes`, evenly spread, first and last included."""
+    distinct = sorted(set(indexes))
+    if len(distinct) <= limit:
+        return distinct
+    step = (len(distinct) - 1) / (limit - 1)
+    return [distinct[round(i * step)] for i in range(limit)]
+
+
+def decode_pictures(source: Path, wanted: Sequence[int]) -> Iterator[Captured]:
+    """Decode `source` once, as fast as it goes, and yield the pictures whose index is `wanted`, in order.
+
+    The decoder is the same software one every time, so that a reference depends on nothing but model and source.
+    """
+    left = set(wanted)
+    video = open_source(source, pace=False, hwaccel="none")
+    try:
+        while left:
+            captured = video.next(_DECODE_WAIT_S)
+            if captured is None:
+                return
+            if captured.source_index in left:
+                left.discard(captured.source_index)
+                yield captured
+    finally:
+        video.close()
+
+
+def reference_answers(
+    bundle: Bundle, source: Path, indexes: Sequence[int], *, cache: Path, threads: int, progress: Progress
+) -> dict[int, Answer]:
+    """The unsplit model's answer for each of `indexes`, boxes in [0, 1] of the source picture."""
+    store = ReferenceCache(cache, bundle.sha256, file_sha256(source))
+    answers = store.read()
+    todo = [index for index in indexes if index not in answers]
+    if todo:
+        session = open_session(bundle.full_path, threads=threads)
+        preparer = Preparer.from_manifest(bundle.manifest)
+        postprocess = bundle.postprocess()
+        for done, captured in enumerate(decode_pictures(source, todo)):
+            if captured.picture is None:
+                continue
+            prepared = preparer.prepare(captured.picture)
+            outputs = session.run({bundle.manifest.input: prepared.tensor})
+            answers[captured.source_index] = prepared.placement.to_source(postprocess(outputs))
+            prepared.release()
+            progress("full model on every picture", (done + 1) / len(todo))
+        store.write(answers)
+    progress("full model on every picture", 1.0)
+    return {index: answers[index] for index in indexes if index in answers}
+
+
+def score_records(kind: str, records: Sequence[FrameRecord], references: dict[int, Answer]) -> dict[int, float]:
+    """Agreement of each frame's answer with the reference of its picture, by seq; frames without an answer get 0."""
+    scores: dict[int, float] = {}
+    for record in records:
+        reference = references.get(record.source_index)
+        if reference is not None:
+            scores[record.seq] = agreement(kind, record.answer, reference) if record.outcome.answered else 0.0
+    return scores
+
+
+def measure_fidelity(
+    bundle: Bundle, source: str, records: Sequence[FrameRecord], *, cache: Path, threads: int, progress: Progress
+) -> Fidelity:
+    """Fidelity of a run, or why it can't be had. At most 600 distinct pictures, evenly spread, are looked at."""
+    path = Path(source)
+    if not path.is_file():
+        return Fidelity.none("not measured: the source is live, so its pictures can't be read again")
+    if not records:
+        return Fidelity.none("not measured: the run has no frames")
+    indexes = even_sample([record.source_index for record in records], _SAMPLE_MAX)
+    try:
+        references = reference_answers(bundle, path, indexes, cache=cache, threads=threads, progress=progress)
+    except SourceError as exc:
+        return Fidelity.none(f"not measured: {exc}")
+    scores = score_records(bundle.manifest.postprocess.kind, records, references)
+    return Fidelity(scores, len(references))

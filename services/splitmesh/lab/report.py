@@ -1,0 +1,217 @@
+"""Owns `report.html`: one self-contained page about one lab run. Pure: values in, text out, all of it escaped."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+from string import Template
+from typing import Any
+
+from splitmesh.frames.outcome import Outcome
+from splitmesh.frames.record import FrameRecord
+from splitmesh.lab.plots import OUTCOME_COLOUR, PlotData, as_svg, draw
+from splitmesh.lab.summary import answered_in_time
+
+_MISSES_SHOWN = 12
+_MEANING: Mapping[Outcome, str] = {
+    Outcome.LOCAL: "whole model on the edge",
+    Outcome.SPLIT: "head on the edge, tail on the worker",
+    Outcome.FRAME: "picture sent, whole model on the worker",
+    Outcome.RESUMED: "no usable reply in time: the edge ran the tail itself, from the cut",
+    Outcome.TRACKED: "carried over from an earlier answer by the tracker",
+    Outcome.SHED: "dropped before a decision",
+    Outcome.EXPIRED: "decided, but no answer of any kind could be given",
+}
+
+
+def render_report(summary: Mapping[str, Any], data: PlotData) -> str:
+    """The page. `summary` is what `summarise` returned, `data` the same run for the plots."""
+    template = Template(resources.files("splitmesh.lab").joinpath("report.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=escape(f"splitmesh lab · {summary['policy']} on {summary['link']}"),
+        subtitle=escape(_subtitle(summary)),
+        banner=_banner(summary),
+        tiles=_tiles(summary),
+        score_note=escape(_score_note(summary)),
+        plot=as_svg(draw(data)),
+        conservation=_conservation(summary),
+        outcomes=_outcomes(summary, data),
+        points=_points(summary, data.records),
+        misses=_misses(data.records),
+        emulation=escape(str(summary["emulation"])),
+        link_note=escape(_link_note(summary)),
+        footer=escape(_footer(summary)),
+    )
+
+
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = ()) -> str:
+    """An HTML table; cells are HTML already, columns in `numeric` are right-aligned."""
+
+    def cells(tag: str, row: Sequence[str]) -> str:
+        return "".join(f'<{tag}{" class=n" if i in numeric else ""}>{cell}</{tag}>' for i, cell in enumerate(row))
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def share(value: float | None) -> str:
+    """`"97.3 %"`, or `"–"` for nothing measured."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def amount(value: float | None, unit: str = "", digits: int = 0) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}{unit}"
+
+
+def size(count: float) -> str:
+    """Bytes for people: `"812 B"`, `"14.2 kB"`, `"3.10 MB"`."""
+    if count >= 1e6:
+        return f"{count / 1e6:.2f} MB"
+    return f"{count / 1e3:.1f} kB" if count >= 1e3 else f"{count:.0f} B"
+
+
+def _subtitle(summary: Mapping[str, Any]) -> str:
+    parts = [f"model {summary['model']}", f"{summary['duration_s']:g} s of {summary['source']}",
+             f"deadline {summary['deadline_ms']:g} ms", f"link {summary['link']}"]
+    if summary["edge_slowdown"] != 1:
+        parts.append(f"edge slowed ×{summary['edge_slowdown']:g}")
+    parts += [f"outage of {o['length_s']:g} s at {o['start_s']:g} s" for o in summary["outages"]]
+    parts += [f"worker killed at {at:g} s" for at in summary["worker_kills"]]
+    return " · ".join(parts)
+
+
+def _banner(summary: Mapping[str, Any]) -> str:
+    notes = [*summary["faults"], *summary["incidents"]]
+    if summary["interrupted"]:
+        notes.append("The run was interrupted; the figures cover what was captured until then.")
+    return "".join(f'<p class="banner">{escape(note)}</p>' for note in notes)
+
+
+def _tiles(summary: Mapping[str, Any]) -> str:
+    latency = summary["latency_ms"]
+    tiles = [
+        (share(summary["deadline_hit"]), "answered in time"),
+        (share(summary["inferred_hit"]), "in time, by a model"),
+        (amount(summary["fidelity"], digits=3), "fidelity (F1)"),
+        (amount(summary["score"], digits=3), "score"),
+        (f"{amount(latency['p50'])} / {amount(latency['p95'])}", "latency p50 / p95, ms"),
+        (size(summary["uplink_bytes"]), "sent over the uplink"),
+        (amount(summary["frames"]["captured"]), "frames captured"),
+        ("yes" if summary["conserved"] else "NO", "every frame accounted for"),
+    ]
+    return "".join(
+        f'<div class="tile"><b{_tone(label, value)}>{escape(value)}</b><span>{escape(label)}</span></div>'
+        for value, label in tiles
+    )
+
+
+def _tone(label: str, value: str) -> str:
+    if not label.startswith("every frame"):
+        return ""
+    return ' class="good"' if value == "yes" else ' class="bad"'
+
+
+def _score_note(summary: Mapping[str, Any]) -> str:
+    return (
+        "Score = share of captured frames answered within the deadline × mean agreement of those answers with the "
+        f"unsplit fp32 model (F1 at IoU 0.5). Dropped frames count as misses. Fidelity: {summary['fidelity_note']}"
+        f" ({summary['fidelity_pictures']} distinct pictures)."
+    )
+
+
+def _conservation(summary: Mapping[str, Any]) -> str:
+    frames = summary["frames"]
+    terms = " + ".join(f"{escape(name)} {count:,}" for name, count in frames.items() if name != "captured")
+    verdict = (
+        '<b class="good">holds</b>: recounted from results.jsonl, exactly one line per captured frame'
+        if summary["conserved"]
+        else '<b class="bad">is broken</b>: see the notes at the top'
+    )
+    return f"captured {frames['captured']:,} = {terms}. The conservation law {verdict}."
+
+
+def _outcomes(summary: Mapping[str, Any], data: PlotData) -> str:
+    rows = []
+    captured = summary["frames"]["captured"] or 1
+    for outcome in Outcome:
+        chosen = [r for r in data.records if r.outcome is outcome]
+        measured = [data.fidelity[r.seq] for r in chosen if r.seq in data.fidelity and answered_in_time(r)]
+        rows.append([
+            f'<span class="swatch" style="background:{OUTCOME_COLOUR[outcome]}"></span>{outcome.value}',
+            f"{len(chosen):,}",
+            share(len(chosen) / captured),
+            share(sum(map(answered_in_time, chosen)) / len(chosen)) if chosen else "–",
+            amount(_median([r.latency_ms for r in chosen if r.latency_ms is not None])),
+            amount(statistics.fmean(measured), digits=3) if measured else "–",
+            f'<span class="soft">{_MEANING[outcome]}</span>',
+        ])
+    head = ["outcome", "frames", "share", "in time", "p50 ms", "F1 in time", ""]
+    return text_table(head, rows, numeric=(1, 2, 3, 4, 5))
+
+
+def _points(summary: Mapping[str, Any], records: Sequence[FrameRecord]) -> str:
+    rows = []
+    for point, count in summary["decisions"].items():
+        chosen = [r for r in records if r.point == point]
+        predicted = [r.predicted_ms for r in chosen if r.predicted_ms is not None]
+        rows.append([
+            f"<code>{escape(point)}</code>",
+            f"{count:,}",
+            share(sum(map(answered_in_time, chosen)) / count),
+            amount(_median(predicted)),
+            amount(_median([r.latency_ms for r in chosen if r.latency_ms is not None])),
+            size(statistics.fmean([r.uplink_bytes for r in chosen])) if chosen else "–",
+            ", ".join(sorted({r.outcome.value for r in chosen})),
+        ])
+    if not rows:
+        return '<p class="soft">No frame reached a decision.</p>'
+    head = ["operating point", "frames", "in time", "predicted ms", "measured ms", "bytes / frame", "ended as"]
+    return text_table(head, rows, numeric=(1, 2, 3, 4, 5))
+
+
+def _misses(records: Sequence[FrameRecord]) -> str:
+    missed = [r for r in records if not answered_in_time(r)]
+    if not missed:
+        return "<p>None: every captured frame was answered within its deadline.</p>"
+    step = max(1, len(missed) // _MISSES_SHOWN)
+    shown = missed[::step][:_MISSES_SHOWN]
+    rows = [[
+        f"<code>{escape(r.frame_id)}</code>",
+        f"{r.captured_ns / 1e9:.2f}",
+        r.outcome.value,
+        f"<code>{escape(r.point or '–')}</code>",
+        amount(r.predicted_ms),
+        amount(r.latency_ms),
+        escape(why(r)),
+    ] for r in shown]
+    head = ["frame", "at s", "ended as", "decided", "predicted ms", "took ms", "why"]
+    lead = f"<p>{len(missed):,} of {len(records):,} frames missed; {len(shown)} of them, evenly spread:</p>"
+    return lead + f'<div class="scroll">{text_table(head, rows, numeric=(1, 4, 5))}</div>'
+
+
+def why(record: FrameRecord) -> str:
+    """One sentence: what was decided for what reason, what went differently, and where the time went."""
+    parts = [text for text in (record.reason, record.note) if text]
+    if record.times_ms:
+        longest = sorted(record.times_ms.items(), key=lambda item: -item[1])[:3]
+        parts.append("time went to " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in longest))
+    return "; ".join(parts) or "no reason was recorded"
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _link_note(summary: Mapping[str, Any]) -> str:
+    accuracy = summary["link_accuracy"]
+    if not accuracy:
+        return ""
+    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in accuracy.items())
+    return f"Link accuracy: {told}."
+
+
+def _footer(summary: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    return f"Model sha256 {summary['model_sha256'][:16]}… · {versions}"

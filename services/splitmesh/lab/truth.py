@@ -1,0 +1,57 @@
+"""Owns what the emulated link truly offered during a run, on the run's clock, and how well the edge knew it. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from splitmesh.frames.record import FrameRecord
+from splitmesh.lab.link.trace import LinkTrace
+
+_WINDOW_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTruth:
+    """A link trace whose clock began `offset_s` seconds into the run (its first frame is 0)."""
+
+    trace: LinkTrace
+    offset_s: float = 0.0
+
+    def bps(self, at_s: float) -> float:
+        """Mean rate over the second that ends at `at_s`; 0 in an outage."""
+        if self.outage(at_s):
+            return 0.0
+        t = max(at_s - self.offset_s, 0.0)
+        since = max(t - _WINDOW_S, 0.0)
+        return self.trace.mean_bps(since, max(t, since + 0.1))
+
+    def outage(self, at_s: float) -> bool:
+        return self.trace.outage_at(at_s - self.offset_s) is not None
+
+    def state(self, at_s: float) -> tuple[float, bool]:
+        """What the live view shows: (bits per second, whether that is an outage)."""
+        return self.bps(at_s), self.outage(at_s)
+
+    def capacity(self, duration_s: float) -> list[tuple[float, float]]:
+        """(since_s, bits per second) steps for plots, outages not yet cut out of the neighbours' means."""
+        bare = LinkTrace(self.trace.name, self.trace.steps, self.trace.period_s, self.trace.loop)
+        rows = bare.to_rows(duration_s=max(duration_s - self.offset_s, 1.0))
+        return [(row["t_s"] + self.offset_s, row["rate_bps"]) for row in rows]
+
+    def outages(self, duration_s: float) -> tuple[tuple[float, float], ...]:
+        """(start_s, length_s) of those that began during the run."""
+        starts = ((outage.start_s + self.offset_s, outage.length_s) for outage in self.trace.outages)
+        return tuple(sorted((start, length) for start, length in starts if start < duration_s))
+
+    def estimate_error(self, records: Sequence[FrameRecord]) -> float | None:
+        """Median of |estimated − true| / true over decisions outside outages; None if there was no estimate."""
+        errors = []
+        for record in records:
+            at_s = record.captured_ns / 1e9
+            true = self.bps(at_s)
+            estimate = record.link.get("bandwidth_bps", 0.0)
+            if estimate > 0.0 and true > 0.0:
+                errors.append(abs(estimate - true) / true)
+        return statistics.median(errors) if errors else None
