@@ -38,11 +38,9 @@ class Builder:
         pad = kernel // 2
         return self.add("Conv", [source, weight, bias], output, strides=[stride, stride], pads=[pad] * 4)
 
-    def model(
-        self, outputs: dict[str, list[int]], *, batch: int | str = 1, nodes: list[NodeProto] | None = None
-    ) -> ModelProto:
+    def model(self, outputs: dict[str, list[int]], *, batch: int | str = 1) -> ModelProto:
         graph = helper.make_graph(
-            nodes or self.nodes,
+            self.nodes,
             "test",
             [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, SIZE, SIZE])],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],

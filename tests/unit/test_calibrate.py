@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plan_graphs import classifier_manifest
+from splitmesh.plan.thumbnail import luma_thumbnail
 
 from splitmesh.errors import FrameShapeError
 from splitmesh.frames.answer import Answer
 from splitmesh.plan.calibrate import (
     KAPPA_PRIOR,
     KAPPA_RANGE,
+    MOTION_FLOOR,
     CodecRow,
     ModelTimes,
     TrackSample,
@@ -21,7 +22,6 @@ from splitmesh.plan.calibrate import (
     pareto,
     tracking_samples,
 )
-from splitmesh.plan.tensor import luma_thumbnail, picture_tensor
 from splitmesh.policy.point import OperatingPoint, Place
 
 TIMES = ModelTimes(20.0, {"early": 5.0, "late": 12.0}, {"early": 15.0, "late": 8.0})
@@ -121,14 +121,14 @@ def test_kappa_is_found_again_despite_outliers(kappa: float) -> None:
     samples = []
     for _ in range(200):
         motion, age = rng.uniform(0.002, 0.05), rng.uniform(0.03, 1.0)
-        truth = math.exp(-kappa * motion * age)
+        truth = math.exp(-kappa * (motion + MOTION_FLOOR) * age)
         samples.append(TrackSample(motion, age, 0.0 if rng.random() < 0.1 else truth))
     assert fit_track_kappa(samples) == pytest.approx(kappa, rel=0.15)
 
 
 def test_kappa_without_evidence_is_the_prior_and_always_in_range() -> None:
     assert fit_track_kappa([]) == KAPPA_PRIOR
-    assert fit_track_kappa([TrackSample(0.0, 0.1, 0.2)] * 50) == KAPPA_PRIOR
+    assert fit_track_kappa([TrackSample(0.5, 0.0, 0.2)] * 50) == KAPPA_PRIOR
     assert fit_track_kappa([TrackSample(0.02, 0.1, 0.0)] * 500) == pytest.approx(KAPPA_RANGE[1])
     assert fit_track_kappa([TrackSample(0.02, 0.1, 1.0)] * 500) == pytest.approx(KAPPA_RANGE[0])
     one_miss = fit_track_kappa([TrackSample(0.02, 0.1, 0.0)])
@@ -160,24 +160,13 @@ def test_frames_without_boxes_say_nothing() -> None:
     assert tracking_samples([Answer.empty()] * 6, luma, interval_ns=10**8, kind="ssd") == []
 
 
-def test_picture_tensor_scales_swaps_and_refuses() -> None:
-    rgb = np.zeros((48, 48, 3), np.uint8)
-    rgb[..., 0], rgb[..., 2] = 255, 51
-    plain = picture_tensor(classifier_manifest(), rgb)
-    assert plain.shape == (1, 3, 48, 48) and plain.dtype == np.float32 and plain.flags.c_contiguous
-    np.testing.assert_allclose(plain[0, :, 0, 0], [1.0, -1.0, -0.6], atol=1e-6)
-    swapped = picture_tensor(classifier_manifest(color="BGR", scale=[1.0, 1.0, 2.0], offset=[1.0, 0.0, 0.0]), rgb)
-    np.testing.assert_allclose(swapped[0, :, 5, 7], [52.0, 0.0, 510.0])
-    for wrong in (rgb[:40], rgb.astype(np.float32), rgb[..., 0]):
-        with pytest.raises(FrameShapeError):
-            picture_tensor(classifier_manifest(), wrong)
-
-
 def test_luma_thumbnail_is_the_mean_of_each_area() -> None:
     rgb = np.zeros((72, 130, 3), np.uint8)
     rgb[36:] = 200
     small = luma_thumbnail(rgb)
     assert small.shape == (36, 64) and small.dtype == np.uint8
     assert set(np.unique(small[:18])) == {0} and set(np.unique(small[18:])) == {200}
+    tiny = luma_thumbnail(np.full((20, 30, 3), 9, np.uint8))
+    assert tiny.shape == (20, 30) and set(np.unique(tiny)) == {9}
     with pytest.raises(FrameShapeError):
-        luma_thumbnail(np.zeros((20, 64, 3), np.uint8))
+        luma_thumbnail(np.zeros((72, 130), np.uint8))

@@ -35,7 +35,7 @@ def test_cuts_lie_at_block_ends_not_inside_blocks() -> None:
     assert ("stem_relu",) in by_tensor
     assert ("pooled",) in by_tensor
     for block in range(3):
-        # down{block}_relu is the first tensor of its shape; the pre-activation and everything behind cost more or code worse
+        # The first activation of a shape: before it codes worse, all behind it costs more head.
         assert (f"down{block}_relu",) in by_tensor
         assert (f"down{block}",) not in by_tensor
         assert (f"block{block}",) not in by_tensor

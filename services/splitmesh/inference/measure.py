@@ -15,6 +15,7 @@ from splitmesh.codec.registry import FEATURE_CODECS, PICTURE_CODECS
 from splitmesh.errors import InferenceError
 from splitmesh.frames.answer import Answer
 from splitmesh.frames.fidelity import agreement
+from splitmesh.frames.normalize import Normalizer
 from splitmesh.inference.profile import Timing, profile_parts, timed, timing
 from splitmesh.inference.session import Session
 from splitmesh.plan.calibrate import CodecRow
@@ -22,7 +23,6 @@ from splitmesh.plan.cuts import Cut
 from splitmesh.plan.extract import PARITY_LIMIT, Arrays, parity_error
 from splitmesh.plan.manifest import Manifest
 from splitmesh.plan.postprocess import PostprocessFn
-from splitmesh.plan.tensor import picture_tensor
 
 Rgb = npt.NDArray[np.uint8]
 Case = tuple[Arrays, Arrays]
@@ -55,10 +55,11 @@ class Bench:
         self.manifest = manifest
         self.full = full
         self.postprocess = postprocess
+        self._normalizer = Normalizer.from_manifest(manifest)
 
     def inputs(self, rgb: Rgb) -> Arrays:
         """Model inputs for one picture (H, W, 3) uint8 RGB at model size."""
-        return {self.manifest.input: picture_tensor(self.manifest, rgb)}
+        return {self.manifest.input: self._normalizer.normalize(rgb)}
 
     def answer(self, outputs: Mapping[str, npt.NDArray[Any]]) -> Answer:
         return self.postprocess(outputs)

@@ -38,7 +38,7 @@ from splitmesh.plan.extract import split_model
 from splitmesh.plan.graph import load_graph
 from splitmesh.plan.manifest import Manifest, check_signature
 from splitmesh.plan.postprocess import build_postprocess
-from splitmesh.plan.tensor import luma_thumbnail
+from splitmesh.plan.thumbnail import luma_thumbnail
 
 _log = logging.getLogger(__name__)
 

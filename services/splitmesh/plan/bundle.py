@@ -126,7 +126,7 @@ class Bundle:
 
     @property
     def track_kappa(self) -> float:
-        """κ of A_track = exp(−κ · motion · age_s); see `plan.calibrate.fit_track_kappa`."""
+        """κ of A_track = exp(−κ · (motion + floor) · age_s); see `plan.calibrate.fit_track_kappa`."""
         return self.plan.track_kappa
 
     @property

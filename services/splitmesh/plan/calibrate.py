@@ -19,6 +19,8 @@ from splitmesh.frames.track import Tracker, motion
 from splitmesh.policy.point import OperatingPoint, Place
 
 LIMIT = 16
+MOTION_FLOOR = 0.01
+"""Motion that is assumed at least, as the policy does: new objects are small next to the whole picture."""
 KAPPA_PRIOR = 40.0
 """Decay per unit of motion and second that is believed before any evidence: a static street camera at 10 fps."""
 KAPPA_RANGE = (1.0, 1000.0)
@@ -178,12 +180,12 @@ def tracking_samples(
 
 
 def fit_track_kappa(samples: Sequence[TrackSample]) -> float:
-    """κ of A_track = exp(−κ · motion · age_s), in 1/(motion · s), clamped to `KAPPA_RANGE`.
+    """κ of A_track = exp(−κ · (motion + MOTION_FLOOR) · age_s), in 1/(motion · s), clamped to `KAPPA_RANGE`.
 
     `motion` is the mean |Δluma|/255 between neighbouring frames. Least absolute deviations over a grid (an object
     that one frame misses must not decide), with a weak prior that a few samples can't outvote by accident.
     """
-    doses = np.array([s.motion * s.age_s for s in samples])
+    doses = np.array([(s.motion + MOTION_FLOOR) * s.age_s for s in samples])
     wanted = np.array([s.agreement for s in samples])
     told = doses > 1e-7
     if not told.any():
