@@ -1,4 +1,4 @@
-"""Owns `splitmesh doctor`: runs the checks and shows what works on this machine. Leaves nothing but the cache folder."""
+"""Owns `splitmesh doctor`: runs the checks and shows what works here. Leaves nothing but the cache folder."""
 
 from __future__ import annotations
 

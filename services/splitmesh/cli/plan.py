@@ -18,7 +18,18 @@ from splitmesh.errors import SourceError
 from splitmesh.plan.bundle import Bundle, read_bundle, summarize
 from splitmesh.plan.manifest import Manifest
 
-_OPEN_S = 20.0
+_PATIENCE_S = 20.0
+_COLUMNS = {
+    "point": "point",
+    "payload_kb": "kB",
+    "fidelity": "fidelity",
+    "edge_ms": "edge",
+    "encode_ms": "enc",
+    "decode_ms": "dec",
+    "cloud_ms": "cloud",
+    "resume_ms": "resume",
+}
+"""Key of a summary row → heading. Times are milliseconds."""
 
 
 @click.group()
@@ -104,15 +115,15 @@ def calibration_frames(source: str, manifest: Manifest, count: int) -> tuple[lis
     pictures: list[npt.NDArray[np.uint8]] = []
     with open_source(source, pace=False) as video:
         try:
-            fps = video.wait_opened(_OPEN_S).fps
+            fps = video.wait_opened(_PATIENCE_S).fps
+            while len(pictures) < count and (captured := video.next(_PATIENCE_S)) is not None:
+                if captured.picture is None:
+                    continue
+                prepared = preparer.prepare(captured.picture)
+                pictures.append(prepared.rgb.copy())
+                prepared.release()
         except TimeoutError as exc:
-            raise SourceError(f"{source} did not open within {_OPEN_S:g} s", url=source, retryable=True) from exc
-        while len(pictures) < count and (captured := video.next(_OPEN_S)) is not None:
-            if captured.picture is None:
-                continue
-            prepared = preparer.prepare(captured.picture)
-            pictures.append(prepared.rgb.copy())
-            prepared.release()
+            raise SourceError(f"{source} gave no frame for {_PATIENCE_S:g} s", url=source, retryable=True) from exc
     if not pictures:
         raise SourceError(f"{source} has no frames to calibrate on", url=source)
     return pictures, 1000.0 / fps
@@ -140,12 +151,10 @@ def _show(bundle: Bundle) -> None:
     if not rows:
         console.print("no operating points: the plan holds the parts only")
         return
-    table = Table(title="operating points", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for heading in rows[0]:
-        numeric = isinstance(rows[0][heading], (int, float))
-        table.add_column(
-            heading.replace("_", " "), justify="right" if numeric else "left", no_wrap=heading == "point"
-        )
+    title = "operating points (times in ms)"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for key, heading in _COLUMNS.items():
+        table.add_column(heading, justify="left" if key == "point" else "right", no_wrap=True)
     for row in sorted(rows, key=lambda each: (str(each["place"]), str(each["cut"]), -float(each["payload_kb"]))):
-        table.add_row(*(Text(str(value)) for value in row.values()))
+        table.add_row(*(Text(str(row[key])) for key in _COLUMNS))
     console.print(table)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -13,26 +13,44 @@ from splitmesh.settings.model import CloudSettings, EdgeSettings, LabSettings, L
 from splitmesh.telemetry.logs import configure_logs
 
 
-def service_command(model: type[Settings], target: str, text: str) -> click.Command:
-    """A command for `model`; `target` is `module:function`, called with valid settings, giving the exit status."""
+def service_command(model: type[Settings], start: Callable[[Any], int], text: str) -> click.Command:
+    """A command for `model`: `start` is called with valid settings and gives the exit status."""
 
     def callback(**values: Any) -> int:
         settings = resolve_options(model, values).settings
         configure_logs(as_json=settings.log_json)
-        return _start(target)(settings)
+        return start(settings)
 
     return click.Command(model.section, callback=callback, params=settings_options(model), help=text)
 
 
-def _start(target: str) -> Callable[[Settings], int]:
-    module, _, function = target.partition(":")
-    found: Callable[[Settings], int] = getattr(importlib.import_module(module), function)
-    return found
+def _start_lab(settings: LabSettings) -> int:
+    from splitmesh.lab.command import run
+
+    return run(settings)
+
+
+def _start_edge(settings: EdgeSettings) -> int:
+    from splitmesh.edge.command import run
+
+    return run(settings)
+
+
+def _start_cloud(settings: CloudSettings) -> int:
+    from splitmesh.cloud.command import run
+
+    return run(settings)
+
+
+def _start_link(settings: LinkSettings) -> int:
+    from splitmesh.lab.link.command import RelaySettings, run_relay
+
+    return run_relay(RelaySettings(**{each.name: getattr(settings, each.name) for each in fields(RelaySettings)}))
 
 
 lab = service_command(
     LabSettings,
-    "splitmesh.lab.command:run",
+    _start_lab,
     """Run the whole mesh on this machine: broker, worker, emulated uplink and a slowed-down edge, on a real video.
 
     Prints a summary and leaves a folder with report.html, results.jsonl, the annotated video and the span logs.
@@ -47,7 +65,7 @@ lab = service_command(
 )
 edge = service_command(
     EdgeSettings,
-    "splitmesh.edge.command:run",
+    _start_edge,
     """Take frames from a source, decide per frame where they are inferred, and answer each within the deadline.
 
     \b
@@ -59,7 +77,7 @@ edge = service_command(
 )
 cloud = service_command(
     CloudSettings,
-    "splitmesh.cloud.command:run",
+    _start_cloud,
     """Serve tails and whole models to edges. Start as many workers as you like; they share the load.
 
     \b
@@ -70,12 +88,12 @@ cloud = service_command(
 )
 link = service_command(
     LinkSettings,
-    "splitmesh.lab.link.command:run",
+    _start_link,
     """Relay TCP connections through an emulated uplink: bandwidth from a trace or preset, delay, outages.
 
     \b
     Examples:
-      splitmesh link --listen 127.0.0.1:4333 --target 127.0.0.1:4222 --link lte.up
-      splitmesh link --link lab --outage 5s@20s
+      splitmesh link --listen 127.0.0.1:4333 --to 127.0.0.1:4222 --link lte
+      splitmesh link --link commute.up --outage 5s@20s,2s@40s/cut
     """,
 )

@@ -48,6 +48,14 @@ def _outage(value: object) -> object:
     return None if value is None else parse_outage(value)
 
 
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, Outage) else value
+
+
+def _optional_bps(value: object) -> object:
+    return None if value is None else parse_bps(value)
+
+
 def _path(path: Path) -> Path:
     return path.expanduser()
 
@@ -57,6 +65,7 @@ Seconds = Annotated[float, BeforeValidator(_seconds), Option(metavar="DURATION")
 OptionalSeconds = Annotated[float | None, BeforeValidator(_seconds), Option(metavar="DURATION")]
 ByteCount = Annotated[int, BeforeValidator(parse_bytes), Option(metavar="SIZE")]
 BitsPerSecond = Annotated[float, BeforeValidator(parse_bps), Option(metavar="RATE")]
+OptionalBps = Annotated[float | None, BeforeValidator(_optional_bps), Option(metavar="RATE")]
 Cpus = Annotated[tuple[int, ...], BeforeValidator(parse_cpus), Option(metavar="CPUS")]
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_names), Option(metavar="NAME,…")]
 Port = Annotated[
@@ -168,7 +177,7 @@ class LabSettings(Settings):
     manifest: UserPath | None = Field(None, description="Manifest TOML of an own ONNX model")
     deadline_ms: DeadlineMs = Field(150.0, description="Capture to answer; a later answer is worthless")
     link: Annotated[str, Option(metavar="TRACE|PRESET")] = Field(
-        "lab", min_length=1, description="Uplink to emulate: a preset's name or a trace file"
+        "lab-default", min_length=1, description="Uplink to emulate: a preset's name or a trace file"
     )
     edge_slowdown: Slowdown = Field(6.0, description="How many times slower than this machine the edge is")
     policy: str = Field("adaptive", min_length=1, description="How frames are placed: adaptive or a baseline")
@@ -198,15 +207,25 @@ class LinkSettings(Settings):
 
     section: ClassVar[str] = "link"
 
-    listen: Annotated[str, Option(metavar="HOST:PORT")] = Field("127.0.0.1:4333", description="Where clients connect")
-    target: Annotated[str, Option(metavar="HOST:PORT")] = Field("127.0.0.1:4222", description="Where their bytes go")
+    listen: Annotated[str, Option(metavar="HOST:PORT")] = Field(
+        "127.0.0.1:0", description="Where clients connect; port 0: any free one"
+    )
+    target: Annotated[str, Option(flag="--to", metavar="HOST:PORT")] = Field(
+        "127.0.0.1:4222", description="Where their bytes go"
+    )
     link: Annotated[str, Option(metavar="TRACE|PRESET")] = Field(
-        "lab", min_length=1, description="Uplink to emulate: a preset's name or a trace file"
+        "lab-default", min_length=1, description="Uplink to emulate: a preset's name or a trace file"
     )
-    outage: Annotated[Outage | None, BeforeValidator(_outage), Option(metavar="LENGTH@START")] = Field(
-        None, description='Cut the link, for example "5s@20s"'
+    outage: Annotated[str, Option(metavar="LENGTH@START,…"), BeforeValidator(_text)] = Field(
+        "", description='Carry nothing, as in "5s@20s,2s@40s/cut"; /cut resets connections too'
     )
-    duration_s: OptionalSeconds = Field(None, description="Stop after this time; default: never")
+    duration_s: Seconds = Field(60.0, gt=0, description="Length that a preset is laid out for; the relay runs on")
+    down_bps: OptionalBps = Field(None, description="Downlink rate; default: what the trace says")
+    queue_bytes: ByteCount = Field(128 * 1024, ge=4096, description="Bytes that may wait in the link, per direction")
+    stats: UserPath | None = Field(None, description="File that gets one JSON line per second")
+    start: Literal["first-byte", "now", "signal"] = Field(
+        "first-byte", description="When the trace's clock begins: first traffic, at once, or SIGUSR1"
+    )
     seed: int = Field(0, ge=0, description="Seed of jitter")
     ready_json: UserPath | None = Field(None, description="File to write (JSON) once it listens: pid, port")
 
