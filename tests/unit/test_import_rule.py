@@ -26,7 +26,8 @@ INTERNAL: dict[str, frozenset[str]] = {
 }
 """Which folders of the package a folder may import. `errors` is open to all, `v1` (generated) to `wire` alone.
 
-`provision` is what deployables share: adapters put together to get a plan ready. The lab starts edge and worker as processes and so imports neither; `cli` starts all of them."""
+`provision` is what deployables share: adapters put together to get a plan ready. The lab starts edge and worker as
+processes and so imports neither; `cli` starts all of them."""
 
 THIRD_PARTY: dict[str, frozenset[str]] = {
     "frames": frozenset({"numpy"}),
@@ -46,7 +47,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "edge": frozenset({"numpy", "psutil"}),
     "cloud": frozenset({"numpy", "psutil"}),
     "lab": frozenset({"numpy", "psutil", "rich", "matplotlib", "prometheus_client", "click"}),
-    "cli": frozenset({"click", "rich", "prometheus_client", "psutil", "platformdirs"}),
+    "cli": frozenset({"numpy", "click", "rich", "prometheus_client", "psutil", "platformdirs"}),
 }
 
 IMPURE = frozenset(
