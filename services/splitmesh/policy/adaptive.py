@@ -15,6 +15,8 @@ from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.world import World
 
 _PRICE = 0.03
+_FRESHNESS = 0.1
+"""Worth of a new answer (the device's own even if it is late) to the frames that will be tracked from it."""
 _SWITCH_COST = 0.004
 _SWITCH_GAIN = 0.015
 _SWITCH_FRAMES = 4
@@ -62,18 +64,18 @@ class Adaptive:
     def _forecast(self, point: OperatingPoint, world: World, seen: Observation) -> Forecast:
         plain = forecast(point, world, seen)
         p = plain.p_hit
+        tracked = world.track.a_track(seen.motion, seen.track_age_ms)
         if point.place is Place.TRACK:
-            a_track = world.track.a_track(seen.motion, seen.track_age_ms)
-            return Forecast(point, plain.predicted_ms, p, a_track)
+            return Forecast(point, plain.predicted_ms, p, tracked)
         device_ms = 0.0
-        fallback = world.track.a_track(seen.motion, seen.track_age_ms)
+        fallback = tracked
         if point.place is Place.LOCAL:
             device_ms = world.edge_ms(point.edge_ms)
         elif point.place is Place.SPLIT:
             resume_ms = world.edge_ms(point.resume_ms)
             device_ms = world.edge_ms(point.edge_ms) + (1 - p) * resume_ms
             fallback = max(fallback, 0.9)
-        utility = p * point.fidelity + (1 - p) * fallback
+        utility = p * point.fidelity + (1 - p) * fallback + (p if point.remote else 1.0) * _FRESHNESS * (1 - tracked)
         utility -= self._congestion(point, device_ms, world, seen)
         if point.remote and self._incumbent and point.name != self._incumbent:
             utility -= _SWITCH_COST

@@ -12,13 +12,14 @@ _MAX_IN_FLIGHT_BYTES = 400_000
 
 
 class LocalOnly:
-    """The whole model here whenever it can make the deadline, else track. Never touches the bus."""
+    """The whole model here if it can make the deadline or the device idles, else track. Never touches the bus."""
 
     name = "local-only"
 
     def decide(self, *, world: World, seen: Observation) -> Decision:
         local, track = (forecast(world.by_name[n], world, seen) for n in ("local", "track"))
-        if local.predicted_ms <= seen.budget_ms or seen.track_age_ms is None:
+        # An idle device refreshes the tracker even where a whole run can't make the deadline.
+        if local.predicted_ms <= seen.budget_ms or seen.track_age_ms is None or seen.device_backlog_ms == 0:
             return Decision(local, "local-only", (track,))
         return Decision(track, f"local would take {local.predicted_ms:.0f} ms", (local,))
 

@@ -115,7 +115,8 @@ class LinkEstimator:
                 # Its ack is not here, so it has not crossed as predicted: all behind it shift too.
                 stalled_ms = max(stalled_ms, overdue_ms)
                 free_ms += overdue_ms
-        return max(0.0, free_ms - now_ms), stalled_ms
+        # How long a stall will last nobody knows; that it has lasted x says: expect about x more (Lindy's law).
+        return max(0.0, free_ms - now_ms) + stalled_ms, stalled_ms
 
     # -- learning -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,121 @@
+"""The link estimator against a simulated first-in first-out link: time is a number."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from splitmesh.policy.link import LinkEstimator
+
+MS = 1_000_000
+
+
+class FifoLink:
+    """Ground truth: one message after another, `rate_bps(t)`, `base_ms` per message, acks after `remote_ms`."""
+
+    def __init__(self, rate_bps: float, base_ms: float) -> None:
+        self.rate_bps = rate_bps
+        self.base_ms = base_ms
+        self.free_ns = 0
+
+    def send(self, now_ns: int, size: int, remote_ms: float) -> int:
+        """When the ack is back."""
+        self.free_ns = max(now_ns, self.free_ns) + int(size * 8 / self.rate_bps * 1e9)
+        return self.free_ns + int((self.base_ms + remote_ms) * MS)
+
+
+def play(estimator: LinkEstimator, link: FifoLink, *, sizes: list[int], period_ms: float, start_ns: int = 0) -> int:
+    """Send `sizes` one per period, deliver the acks in time order; the end of it."""
+    acks: list[tuple[int, str]] = []
+    now_ns = start_ns
+    for index, size in enumerate(sizes):
+        now_ns = start_ns + int(index * period_ms * MS)
+        while acks and acks[0][0] <= now_ns:
+            at_ns, key = acks.pop(0)
+            estimator.on_delivered(key, at_ns, remote_ms=10)
+        key = f"{start_ns}.{index}"
+        estimator.on_sent(key, size, now_ns, remote_ms=10)
+        acks.append((link.send(now_ns, size, 10), key))
+    for at_ns, key in acks:
+        now_ns = max(now_ns, at_ns)
+        estimator.on_delivered(key, at_ns, remote_ms=10)
+    return now_ns
+
+
+@pytest.mark.parametrize("rate_bps", [5e5, 2e6, 1e7, 4e7])
+@pytest.mark.parametrize("base_ms", [5.0, 40.0])
+def test_finds_rate_and_base_delay(rate_bps: float, base_ms: float) -> None:
+    rng = random.Random(1)
+    estimator = LinkEstimator()
+    link = FifoLink(rate_bps, base_ms)
+    sizes = [rng.randint(4_000, 24_000) for _ in range(120)]
+    end_ns = play(estimator, link, sizes=sizes, period_ms=max(40.0, 24_000 * 8 / rate_bps * 1e3))
+    for size in (6_000, 12_000, 20_000):
+        truth_ms = size * 8 / rate_bps * 1e3 + base_ms
+        assert estimator.network_ms(size, end_ns + 10**9) == pytest.approx(truth_ms, rel=0.15)
+
+
+def test_queueing_behind_own_messages_is_not_taken_for_a_slow_link() -> None:
+    estimator = LinkEstimator()
+    link = FifoLink(2e6, 10.0)
+    sizes = [9_000 + 4_000 * (i % 3) for i in range(60)]
+    play(estimator, link, sizes=sizes, period_ms=40.0)  # offered: 2.6 Mbit/s on 2 Mbit/s, so a queue builds
+    assert estimator.bandwidth_bps == pytest.approx(2e6, rel=0.25)
+
+
+def test_follows_a_drop_to_a_tenth_within_a_second() -> None:
+    estimator = LinkEstimator()
+    link = FifoLink(1e7, 10.0)
+    end_ns = play(estimator, link, sizes=[12_000] * 50, period_ms=40.0)
+    link.rate_bps = 1e6
+    play(estimator, link, sizes=[12_000] * 10, period_ms=100.0, start_ns=end_ns + 40 * MS)
+    assert estimator.transfer_ms(12_000) + estimator.base_ms == pytest.approx(96 + 10, rel=0.25)
+
+
+def test_an_outage_is_not_taken_for_a_rate() -> None:
+    estimator = LinkEstimator()
+    link = FifoLink(1e7, 10.0)
+    end_ns = play(estimator, link, sizes=[8_000, 12_000, 16_000] * 12, period_ms=40.0)
+    before_bps = estimator.bandwidth_bps
+    sent_ns = end_ns + 40 * MS
+    estimator.on_sent("held", 12_000, sent_ns, remote_ms=10)
+    estimator.on_delivered("held", sent_ns + 6_000 * MS, remote_ms=10)
+    assert estimator.bandwidth_bps == pytest.approx(before_bps, rel=0.01)
+    # The second such message in a row is believed.
+    estimator.on_sent("slow", 12_000, sent_ns + 6_040 * MS, remote_ms=10)
+    estimator.on_delivered("slow", sent_ns + 12_000 * MS, remote_ms=10)
+    assert estimator.bandwidth_bps < before_bps / 2
+
+
+def test_an_overdue_ack_shows_as_a_stall_at_once() -> None:
+    estimator = LinkEstimator()
+    link = FifoLink(1e7, 10.0)
+    now_ns = play(estimator, link, sizes=[8_000, 16_000] * 20, period_ms=40.0) + 40 * MS
+    estimator.on_sent("a", 12_000, now_ns, remote_ms=10)
+    assert estimator.view(now_ns + 20 * MS).stalled_ms == pytest.approx(0, abs=2)
+    late = estimator.view(now_ns + 200 * MS)
+    assert late.stalled_ms == pytest.approx(170, abs=15)
+    assert late.backlog_bytes == 12_000
+    assert estimator.network_ms(12_000, now_ns + 200 * MS) > estimator.network_ms(12_000, now_ns + 20 * MS)
+    estimator.on_lost("a")
+    assert estimator.view(now_ns + 200 * MS).stalled_ms == 0
+
+
+def test_unknown_keys_teach_nothing() -> None:
+    estimator = LinkEstimator()
+    assert estimator.on_delivered("never sent", 5 * MS, remote_ms=1) is None
+    assert estimator.samples == 0
+
+
+def test_survives_constant_sizes_and_absurd_samples() -> None:
+    estimator = LinkEstimator()
+    rng = random.Random(2)
+    now_ns = 0
+    for index in range(3_000):
+        now_ns += 40 * MS
+        estimator.on_sent(str(index), 12_000, now_ns, remote_ms=5)
+        estimator.on_delivered(str(index), now_ns + int(rng.choice([0.01, 1, 30, 4_000]) * MS), remote_ms=5)
+        assert 0 < estimator.base_ms < 1e5
+        assert 1e3 < estimator.bandwidth_bps < 1e12
+        assert estimator.network_ms(12_000, now_ns + 10**10) >= 0
