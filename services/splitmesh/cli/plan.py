@@ -152,9 +152,16 @@ def _show(bundle: Bundle) -> None:
         console.print("no operating points: the plan holds the parts only")
         return
     title = "operating points (times in ms)"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    tight = (0, 1, 0, 0)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=tight)
     for key, heading in _COLUMNS.items():
         table.add_column(heading, justify="left" if key == "point" else "right", no_wrap=True)
     for row in sorted(rows, key=lambda each: (str(each["place"]), str(each["cut"]), -float(each["payload_kb"]))):
-        table.add_row(*(Text(str(row[key])) for key in _COLUMNS))
+        table.add_row(*(Text(_cell(key, row[key])) for key in _COLUMNS))
     console.print(table)
+
+
+def _cell(key: str, value: object) -> str:
+    if not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:.3f}" if key == "fidelity" else f"{value:.1f}"

@@ -7,7 +7,7 @@ import types
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -118,6 +118,8 @@ def _nested(annotation: Any) -> list[Any]:
 
 def _metavar(annotation: Any) -> str:
     kinds = get_args(annotation) or (annotation,)
+    if get_origin(annotation) is Literal:
+        return "|".join(str(kind) for kind in kinds)
     if int in kinds:
         return "N"
     if float in kinds:
