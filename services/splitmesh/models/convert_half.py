@@ -52,15 +52,15 @@ def to_full(model: ModelProto) -> ModelProto:
     full = ModelProto()
     full.CopyFrom(model)
     graph = full.graph
-    halves = {w.name: w for w in graph.initializer if w.data_type == TensorProto.FLOAT16 and w.name.endswith(_SUFFIX)}
-    weights = [w for w in graph.initializer if w.name not in halves]
-    nodes = []
-    for node in graph.node:
-        if node.op_type == "Cast" and node.input[0] in halves:
-            values = numpy_helper.to_array(halves[node.input[0]])
-            weights.append(constant(node.output[0], values.astype(np.float32)))
-        else:
-            nodes.append(node)
+    halves = {w.name for w in graph.initializer if w.data_type == TensorProto.FLOAT16 and w.name.endswith(_SUFFIX)}
+    casts = {n.input[0]: n.output[0] for n in graph.node if n.op_type == "Cast" and n.input[0] in halves}
+    nodes = [n for n in graph.node if not (n.op_type == "Cast" and n.input[0] in casts)]
+    weights = []
+    for weight in graph.initializer:
+        if weight.name in casts:
+            values = numpy_helper.to_array(weight).astype(np.float32)
+            weight = constant(casts[weight.name], values)
+        weights.append(weight)
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend(weights)

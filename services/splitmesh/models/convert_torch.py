@@ -56,6 +56,8 @@ class _Tensor:
             raise ModelError(f"torch storage {self.storage.key!r} holds no data")
         if len(self.shape) != len(self.stride) or min((*self.shape, *self.stride, self.offset, 0)) < 0:
             raise ModelError(f"torch tensor has shape {self.shape} and strides {self.stride}")
+        if math.prod(self.shape) > len(values):
+            raise ModelError(f"torch tensor of shape {self.shape} is larger than its storage of {len(values)}")
         last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
         if math.prod(self.shape) and last >= len(values):
             raise ModelError(f"torch tensor reaches element {last} of a storage with {len(values)}")
