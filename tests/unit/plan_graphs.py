@@ -51,7 +51,7 @@ class Builder:
         return model
 
 
-def residual_classifier(*, batch: int | str = 1) -> ModelProto:
+def residual_classifier(*, batch: int | str = 1, open_size: bool = False) -> ModelProto:
     """Stem, then three strided blocks with a residual each, pooling, ten logits."""
     b = Builder()
     now, channels = b.add("Relu", [b.conv("image", "stem", (8, 3), stride=2)], "stem_relu"), 8
@@ -63,7 +63,11 @@ def residual_classifier(*, batch: int | str = 1) -> ModelProto:
         now, channels = b.add("Relu", [summed], f"block{block}"), width
     pooled = b.add("Flatten", [b.add("GlobalAveragePool", [now], "pooled")], "flat")
     b.add("Gemm", [pooled, b.weight("head_w", channels, 10, gain=6.0), b.weight("head_b", 10)], "logits")
-    return b.model({"logits": [1, 10] if batch == 1 else [batch, 10]}, batch=batch)
+    model = b.model({"logits": [1, 10] if batch == 1 else [batch, 10]}, batch=batch)
+    if open_size:
+        for axis, name in ((2, "height"), (3, "width")):
+            model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    return model
 
 
 def two_outputs() -> ModelProto:

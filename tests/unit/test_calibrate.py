@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from splitmesh.plan.thumbnail import luma_thumbnail
 
 from splitmesh.errors import FrameShapeError
 from splitmesh.frames.answer import Answer
@@ -17,11 +16,13 @@ from splitmesh.plan.calibrate import (
     CodecRow,
     ModelTimes,
     TrackSample,
+    fidelity_estimate,
     fit_track_kappa,
     operating_points,
     pareto,
     tracking_samples,
 )
+from splitmesh.plan.thumbnail import luma_thumbnail
 from splitmesh.policy.point import OperatingPoint, Place
 
 TIMES = ModelTimes(20.0, {"early": 5.0, "late": 12.0}, {"early": 15.0, "late": 8.0})
@@ -69,7 +70,7 @@ def test_dominated_points_go_and_a_late_cut_stays_for_its_short_tail() -> None:
     assert names == {"track", "local", "split/early/u8zstd-6", "split/late/u8zstd-6"}
 
 
-def test_timing_noise_below_five_percent_decides_nothing() -> None:
+def test_timing_noise_below_ten_percent_decides_nothing() -> None:
     kept = pareto(
         [
             OperatingPoint("a", Place.SPLIT, 0.9, "c", "u8lz4", 8, 10.0, 0.30, 900.0, 0.1, 5.0, 5.0),
@@ -77,6 +78,16 @@ def test_timing_noise_below_five_percent_decides_nothing() -> None:
         ]
     )
     assert [p.name for p in kept] == ["b"]
+
+
+def test_empty_scenes_leave_the_order_of_levels_and_evidence_wins_slowly() -> None:
+    nothing = [fidelity_estimate([1.0] * 24, [False] * 24, rank=r) for r in range(5)]
+    assert nothing == sorted(nothing, reverse=True) and len(set(nothing)) == 5
+    perfect = [fidelity_estimate([1.0] * 24, [True] * 24, rank=r) for r in range(5)]
+    assert perfect == sorted(perfect, reverse=True) and perfect[4] > 0.985
+    poor = fidelity_estimate([0.2] * 24, [True] * 24, rank=0)
+    assert 0.2 < poor < 0.3
+    assert fidelity_estimate([], [], rank=99) == fidelity_estimate([], [], rank=4)
 
 
 remote_points = st.lists(

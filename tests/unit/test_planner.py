@@ -273,6 +273,26 @@ def test_a_cut_without_parity_is_dropped_with_its_reason(tmp_path: Path, monkeyp
     assert dropped.name not in " ".join(p.name for p in bundle.points)
 
 
+def test_open_sizes_take_the_manifest_s(made: tuple[Path, Bundle, Seen], tmp_path: Path) -> None:
+    model = plan_graphs.save(plan_graphs.residual_classifier(batch="N", open_size=True), tmp_path / "open.onnx")
+    bundle, _ = build(model, tmp_path / "open.plan", 4)
+    assert [c.name for c in bundle.cuts] == [c.name for c in made[1].cuts]
+
+
+def test_a_valid_plan_is_used_from_a_folder_that_can_t_be_written(
+    made: tuple[Path, Bundle, Seen], copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "locked", lambda out: pytest.fail("asked for the lock"))
+    assert build(made[0], copied)[1].stages == ["reuse"]
+
+
+def test_what_a_killed_builder_left_is_removed(tmp_path: Path) -> None:
+    model = plan_graphs.save(plan_graphs.residual_classifier(), tmp_path / "tiny.onnx")
+    (tmp_path / ".x.plan.dead1234" / "cuts").mkdir(parents=True)
+    build(model, tmp_path / "x.plan", 4)
+    assert {p.name for p in tmp_path.iterdir()} == {"tiny.onnx", "x.plan", ".x.plan.lock"}
+
+
 def test_two_builders_of_one_folder_build_once(tmp_path: Path) -> None:
     model = plan_graphs.save(plan_graphs.residual_classifier(), tmp_path / "tiny.onnx")
     results: list[tuple[Bundle, Seen]] = []

@@ -18,7 +18,7 @@ from splitmesh.frames.fidelity import agreement
 from splitmesh.frames.normalize import Normalizer
 from splitmesh.inference.profile import Timing, profile_parts, timed, timing
 from splitmesh.inference.session import Session
-from splitmesh.plan.calibrate import CodecRow
+from splitmesh.plan.calibrate import CodecRow, fidelity_estimate
 from splitmesh.plan.cuts import Cut
 from splitmesh.plan.extract import PARITY_LIMIT, Arrays, parity_error
 from splitmesh.plan.manifest import Manifest
@@ -27,6 +27,8 @@ from splitmesh.plan.postprocess import PostprocessFn
 Rgb = npt.NDArray[np.uint8]
 Case = tuple[Arrays, Arrays]
 """Model inputs and the whole model's outputs for them."""
+Verdict = tuple[float, bool]
+"""Agreement with the reference in [0, 1], and whether it tells anything (False: both answers are empty)."""
 Step = Callable[[float], None]
 """Told the share of this stage that is done, (0, 1]."""
 
@@ -106,15 +108,15 @@ class Bench:
         tallies = {(codec, level): _Tally() for codec, levels in FEATURE_CODECS.items() for level in levels}
         for index, (rgb, reference) in enumerate(zip(frames, wanted, strict=True)):
             tensors = part.head.run(self.inputs(rgb))
-            known: list[tuple[Arrays, float]] = []
+            known: list[tuple[Arrays, Verdict]] = []
             for (codec, level), tally in tallies.items():
                 payload, encode_ms = timed(lambda c=codec, n=level, t=tensors: encode_features(t, codec=c, level=n))  # type: ignore[misc]
                 decoded, decode_ms = timed(lambda p=payload: decode_features(p, expect=expect))  # type: ignore[misc]
-                fidelity = _known(known, decoded)
-                if fidelity is None:
-                    fidelity = self._fidelity(part.tail.run(decoded), reference)
-                    known.append((decoded, fidelity))
-                tally.add(len(payload), encode_ms, decode_ms, fidelity)
+                verdict = _known(known, decoded)
+                if verdict is None:
+                    verdict = self._verdict(part.tail.run(decoded), reference)
+                    known.append((decoded, verdict))
+                tally.add(len(payload), encode_ms, decode_ms, verdict)
             step((index + 1) / len(frames))
         return _measured(part.cut.name, tallies)
 
@@ -127,12 +129,14 @@ class Bench:
                 payload, encode_ms = timed(lambda q=quality, r=rgb: encode_picture(r, quality=q))  # type: ignore[misc]
                 decoded, decode_ms = timed(lambda p=payload: decode_picture(p, expect=size))  # type: ignore[misc]
                 outputs = self.full.run(self.inputs(decoded))
-                tally.add(len(payload), encode_ms, decode_ms, self._fidelity(outputs, reference))
+                tally.add(len(payload), encode_ms, decode_ms, self._verdict(outputs, reference))
             step((index + 1) / len(frames))
         return _measured("", tallies)
 
-    def _fidelity(self, outputs: Mapping[str, npt.NDArray[Any]], reference: Answer) -> float:
-        return agreement(self.manifest.postprocess.kind, self.answer(outputs), reference)
+    def _verdict(self, outputs: Mapping[str, npt.NDArray[Any]], reference: Answer) -> Verdict:
+        answer = self.answer(outputs)
+        told = bool(len(answer) or len(reference))
+        return agreement(self.manifest.postprocess.kind, answer, reference), told
 
 
 class _Tally:
@@ -142,19 +146,19 @@ class _Tally:
         self.bytes: list[int] = []
         self.encode_ms: list[float] = []
         self.decode_ms: list[float] = []
-        self.fidelity: list[float] = []
+        self.verdicts: list[Verdict] = []
 
-    def add(self, payload_bytes: int, encode_ms: float, decode_ms: float, fidelity: float) -> None:
+    def add(self, payload_bytes: int, encode_ms: float, decode_ms: float, verdict: Verdict) -> None:
         self.bytes.append(payload_bytes)
         self.encode_ms.append(encode_ms)
         self.decode_ms.append(decode_ms)
-        self.fidelity.append(fidelity)
+        self.verdicts.append(verdict)
 
 
-def _known(known: Sequence[tuple[Arrays, float]], decoded: Arrays) -> float | None:
-    for other, fidelity in known:
+def _known(known: Sequence[tuple[Arrays, Verdict]], decoded: Arrays) -> Verdict | None:
+    for other, verdict in known:
         if all(np.array_equal(other[name], value) for name, value in decoded.items()):
-            return fidelity
+            return verdict
     return None
 
 
@@ -162,6 +166,8 @@ def _measured(cut: str, tallies: Mapping[tuple[str, int], _Tally]) -> Measured:
     rows, timings = [], {}
     for (codec, level), tally in tallies.items():
         name = f"split/{cut}/{codec}-{level}" if cut else f"frame/{codec}-{level}"
+        levels = sorted((n for c, n in tallies if c == codec), reverse=True)
+        agreements, told = [a for a, _ in tally.verdicts], [t for _, t in tally.verdicts]
         encode, decode = timing(tally.encode_ms), timing(tally.decode_ms)
         timings[f"encode {name}"], timings[f"decode {name}"] = encode, decode
         rows.append(
@@ -172,7 +178,8 @@ def _measured(cut: str, tallies: Mapping[tuple[str, int], _Tally]) -> Measured:
                 payload_bytes=float(np.mean(tally.bytes)),
                 encode_ms=encode.p50_ms,
                 decode_ms=decode.p50_ms,
-                fidelity=float(np.mean(tally.fidelity)),
+                fidelity=fidelity_estimate(agreements, told, rank=levels.index(level)),
+                agreement=float(np.mean(agreements)),
             )
         )
     return Measured(rows, timings)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +14,7 @@ import numpy.typing as npt
 from onnx import ModelProto
 
 from splitmesh.codec.registry import FEATURE_CODECS, PICTURE_CODECS
-from splitmesh.errors import FrameShapeError, ModelError, OutputError
+from splitmesh.errors import FrameShapeError, ModelError
 from splitmesh.frames.answer import Answer
 from splitmesh.inference.measure import Bench, Part, Rgb, made_up_pictures
 from splitmesh.inference.profile import Timing
@@ -33,9 +31,9 @@ from splitmesh.plan.calibrate import (
     tracking_samples,
 )
 from splitmesh.plan.cuts import Cut, candidate_cuts, choose_cuts
-from splitmesh.plan.draft import BundleDraft, anchors_bytes
+from splitmesh.plan.draft import BundleDraft, anchors_bytes, locked
 from splitmesh.plan.extract import split_model
-from splitmesh.plan.graph import load_graph
+from splitmesh.plan.graph import load_graph, pin_input
 from splitmesh.plan.manifest import Manifest, check_signature
 from splitmesh.plan.postprocess import build_postprocess
 from splitmesh.plan.thumbnail import luma_thumbnail
@@ -92,26 +90,17 @@ def ensure_plan(
         device=describe_device(select(providers)[0]),
         threads=threads,
     )
-    with _locked(target):
+    known = _reusable(target, key, parts_only=not frames)
+    if known is not None:
+        progress("reuse", 1.0)
+        return known
+    with locked(target):
         known = _reusable(target, key, parts_only=not frames)
         if known is not None:
             progress("reuse", 1.0)
             return known
         builder = _Builder(model_file, manifest, anchors, key, tuple(providers), progress)
         return builder.build(list(frames), target, int(frame_interval_ms * 1e6))
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """One builder per folder and machine; the lock file lies beside it."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock = (out.parent / f".{out.name}.lock").open("w")
-    except OSError as exc:
-        raise OutputError(f"plan folder {out} can't be made: {exc.strerror or exc}", path=str(out)) from exc
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _reusable(out: Path, key: PlanKey, *, parts_only: bool) -> Bundle | None:
@@ -144,6 +133,7 @@ class _Builder:
     def build(self, frames: list[Rgb], out: Path, interval_ns: int) -> Bundle:
         self.progress("cuts", 0.0)
         model = load_graph(str(self.model_file))
+        pin_input(model, self.manifest.input, (1, 3, self.manifest.height, self.manifest.width))
         candidates = choose_cuts(candidate_cuts(model))
         with BundleDraft(out) as draft:
             full_path = draft.add_model(self.model_file.read_bytes(), self.manifest, self.anchors)

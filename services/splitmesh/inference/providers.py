@@ -6,6 +6,8 @@ falls back without an error. So each one is asked to run a one-node model before
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import platform
@@ -49,6 +51,10 @@ class ProviderProbe:
 def available() -> tuple[ProviderProbe, ...]:
     """Probe every provider we know, best first. Done once per process: a CUDA probe takes seconds."""
     compiled = set(ort.get_available_providers())
+    if PREFERENCE[1] in compiled:
+        # CUDA and cuDNN wheels lie where the loader does not look. It prints what it misses; the probe reports it.
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
     return tuple(probe(name) if name in compiled else _not_built(name) for name in PREFERENCE)
 
 

@@ -96,7 +96,7 @@ def open_session(path: str | Path, *, threads: int = 1, providers: Sequence[str]
     names = select(providers)
     for index, name in enumerate(names):
         try:
-            session = ort.InferenceSession(str(file), _options(threads), providers=list(dict.fromkeys([name, CPU])))
+            session = ort.InferenceSession(str(file), _options(threads), providers=list(names[index:]))
         except ORT_ERRORS as exc:
             if name == CPU:
                 raise ModelError(

@@ -23,6 +23,8 @@ from splitmesh.plan.postprocess import PostprocessFn, build_postprocess
 from splitmesh.policy.point import OperatingPoint
 
 FORMAT = 1
+REVISION = 2
+"""Grows when cutting or calibration changes what it gives for the same model and frames."""
 _REBUILD = "delete the folder and let splitmesh build it again"
 _MAX_JSON_BYTES = 8_000_000
 
@@ -68,6 +70,7 @@ class PlanKey(_Strict):
     """What a plan was built from. A plan is used again only if all of it still holds."""
 
     format: Literal[1] = 1
+    revision: int = REVISION
     model_sha256: Sha256
     manifest_sha256: Sha256
     anchors_sha256: str = ""
@@ -78,8 +81,11 @@ class PlanKey(_Strict):
 
     def parts_match(self, other: PlanKey) -> bool:
         """Same model, read the same way: heads and tails are interchangeable, whatever device measured them."""
-        mine = (self.model_sha256, self.manifest_sha256, self.anchors_sha256)
-        return mine == (other.model_sha256, other.manifest_sha256, other.anchors_sha256)
+
+        def facts(key: PlanKey) -> tuple[object, ...]:
+            return (key.revision, key.model_sha256, key.manifest_sha256, key.anchors_sha256)
+
+        return facts(self) == facts(other)
 
 
 class PlanFile(_Strict):

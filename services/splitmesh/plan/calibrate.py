@@ -23,11 +23,14 @@ MOTION_FLOOR = 0.01
 """Motion that is assumed at least, as the policy does: new objects are small next to the whole picture."""
 KAPPA_PRIOR = 40.0
 """Decay per unit of motion and second that is believed before any evidence: a static street camera at 10 fps."""
-KAPPA_RANGE = (1.0, 1000.0)
+KAPPA_RANGE = (5.0, 1000.0)
 _PRIOR_WEIGHT = 8.0
 _LEAST_MS = 0.05
-_STEP = 1.05
-"""Edge costs that differ by less than 5% are the same: timing noise must not decide what is dominated."""
+_STEP = 1.1
+"""Times that differ by less than 10% are the same: timing noise must not decide what is dominated."""
+_FIDELITY_PRIOR = (0.995, 0.985, 0.97, 0.945, 0.9)
+"""What a codec's levels, finest first, keep on detectors in general (street and indoor clips, several cuts)."""
+_PRIOR_FRAMES = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,9 @@ class CodecRow:
     encode_ms: float
     decode_ms: float
     fidelity: float
-    """Mean agreement with the full fp32 model's answer, [0, 1]."""
+    """Expected agreement with the full fp32 model's answer, [0, 1]; see `fidelity_estimate`."""
+    agreement: float = 0.0
+    """Plain mean over all calibration frames, for the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,18 @@ class TrackSample:
     """Mean of `frames.track.motion` between neighbouring frames over the age, [0, 1]."""
     age_s: float
     agreement: float
+
+
+def fidelity_estimate(agreements: Sequence[float], told: Sequence[bool], *, rank: int) -> float:
+    """Expected fidelity of a codec's level, [0, 1], `rank` places below its finest.
+
+    agreements: one per frame. told: False where both answers are empty, which proves nothing. The mean over the
+    frames that tell something is shrunk towards what such a level keeps in general, worth three frames: a scene in
+    which nothing happens must not make the coarsest level look perfect.
+    """
+    useful = [a for a, tells in zip(agreements, told, strict=True) if tells]
+    prior = _FIDELITY_PRIOR[min(rank, len(_FIDELITY_PRIOR) - 1)]
+    return (sum(useful) + _PRIOR_FRAMES * prior) / (len(useful) + _PRIOR_FRAMES)
 
 
 def operating_points(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -110,3 +112,19 @@ def anchors_bytes(anchors: npt.NDArray[np.float32]) -> bytes:
 
 def _bytes(model: ModelProto) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """One builder per folder and machine at a time; the lock file lies beside it."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock = (out.parent / f".{out.name}.lock").open("w")
+    except OSError as exc:
+        raise OutputError(f"plan folder {out} can't be made: {exc.strerror or exc}", path=str(out)) from exc
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for path in out.parent.iterdir():
+            if path.name.startswith(f".{out.name}.") and path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)  # left by a builder that was killed
+        yield

@@ -47,6 +47,16 @@ def load_graph(path: str) -> ModelProto:
     return model
 
 
+def pin_input(model: ModelProto, name: str, shape: tuple[int, ...]) -> None:
+    """Give the input's open dimensions (symbolic or 0) their size from `shape`; fixed ones stay. In place."""
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if value.name == name and len(dims) == len(shape):
+            for dim, size in zip(dims, shape, strict=True):
+                if not dim.dim_value:
+                    dim.dim_value = size
+
+
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
     """Bodies of a control-flow node (If, Loop, Scan)."""
     for attribute in node.attribute:
