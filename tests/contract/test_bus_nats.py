@@ -96,10 +96,10 @@ async def test_connect_waits_for_the_broker(
     attempts = 0
     connect = link.LinkTransport.connect
 
-    async def counted(self: link.LinkTransport, *args: object) -> None:
+    async def counted(self: link.LinkTransport, *args: object, **more: object) -> None:
         nonlocal attempts
         attempts += 1
-        await connect(self, *args)
+        await connect(self, *args, **more)
 
     monkeypatch.setattr(link.LinkTransport, "connect", counted)
     monkeypatch.setattr(nats, "RECONNECT_WAIT_S", (0.01, 0.02))
