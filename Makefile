@@ -13,7 +13,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup lab test unit ci lint format type proto proto-write check-arm check-weights integration e2e \
-	bench bench-lab bench-overhead bench-track soak lock lock-upgrade clean
+	bench bench-lab bench-overhead bench-track bench-codec bench-link soak lock lock-upgrade clean
 
 help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,7 +98,7 @@ check-weights: $(STAMP) ## Built-in weights still equal the original that they w
 
 # -- measurements: each writes JSON and PNG under bench/results/ ----------------------------------------------------
 
-bench: bench-track bench-overhead bench-lab ## All benchmarks.
+bench: bench-codec bench-track bench-link bench-overhead bench-lab ## All benchmarks.
 
 bench-lab: $(STAMP) ## The adaptive policy against the fixed ones, over the lab's link.
 	@$(BIN)/python -m bench.lab $(ARGS)
@@ -108,6 +108,12 @@ bench-overhead: $(STAMP) ## What decisions, codecs and telemetry cost per frame.
 
 bench-track: $(STAMP) ## Carrying answers forward against repeating the last one.
 	@$(BIN)/python -m bench.track_fidelity $(ARGS)
+
+bench-codec: $(STAMP) ## Codec speed and size, one thread.
+	@$(BIN)/python -m bench.codec_speed $(ARGS)
+
+bench-link: $(STAMP) ## How well the emulated link keeps to its trace.
+	@$(BIN)/python -m bench.link_accuracy $(ARGS)
 
 clean: ## Remove what these targets made, the environment included.
 	rm -rf $(VENV) out lab-out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis services/*.egg-info
