@@ -31,11 +31,12 @@ from splitmesh.plan.postprocess import build_postprocess
 def pictures(video: Path, every: int, model: ResolvedModel) -> Iterator[np.ndarray]:
     """Every `every`-th picture as the model's input tensor, (1, 3, height, width) float32."""
     manifest = model.manifest
+    scale, offset = np.array(manifest.scale, np.float32), np.array(manifest.offset, np.float32)
     with av.open(str(video)) as container:
         for index, frame in enumerate(container.decode(video=0)):
             if index % every == 0:
                 rgb = frame.reformat(manifest.width, manifest.height, "rgb24").to_ndarray()
-                tensor = rgb.astype(np.float32) * np.float32(manifest.scale) + np.float32(manifest.offset)
+                tensor = rgb.astype(np.float32) * scale + offset
                 yield np.ascontiguousarray(tensor.transpose(2, 0, 1)[None])
 
 

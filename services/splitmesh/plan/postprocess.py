@@ -168,7 +168,7 @@ class _Classifier:
 
     def __call__(self, outputs: Outputs) -> Answer:
         values = _take(outputs, self.post.output, (1, self.labels))
-        scores: F32 = (_softmax(values) if self.post.activation == "softmax" else np.clip(values, 0, 1))[0]
+        scores = (_softmax(values) if self.post.activation == "softmax" else np.clip(values, 0, 1))[0]
         best = np.argsort(-scores, kind="stable")[: self.post.top_k]
         whole = np.tile(np.array([0, 0, 1, 1], np.float32), (len(best), 1))
         return Answer(whole, scores[best], best.astype(np.uint16))
@@ -196,14 +196,14 @@ def _grid_decode(raw: F32, cells: F32) -> F32:
     stride = cells[:, 2:]
     centre = (raw[:, :2] + cells[:, :2]) * stride
     size = np.exp(np.minimum(raw[:, 2:], _MAX_LOG_SIZE)) * stride
-    return np.concatenate([centre, size], axis=1)
+    decoded: F32 = np.concatenate([centre, size], axis=1)
+    return decoded
 
 
 def _centre_to_corners(boxes: F32, width: int, height: int) -> F32:
     half = boxes[:, 2:] / 2
     corners = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
-    scaled: F32 = corners / np.array([width, height, width, height], np.float32)
-    return scaled
+    return np.asarray(corners / np.array([width, height, width, height], np.float32), np.float32)
 
 
 def _softmax(logits: F32) -> F32:
