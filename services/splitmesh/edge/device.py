@@ -48,10 +48,14 @@ class DeviceJob(Generic[T]):
         """Time the device was held by model runs, the emulated part included."""
 
     def cancel(self) -> None:
-        """Nobody needs it: skip it if it still waits, cut the emulated part short if it runs."""
+        """Nobody needs it: skip it if it still waits, cut the emulated part short if it runs. From the loop only."""
         self.cancelled.set()
-        if not self.done.done():
-            self.done.cancel()
+        self.done.cancel()
+
+    def drop(self) -> None:
+        """As `cancel`, from any thread."""
+        self.cancelled.set()
+        self._loop.call_soon_threadsafe(self.done.cancel)
 
     def run_model(self, session: Session, inputs: Tensors) -> dict[str, npt.NDArray[Any]]:
         """Run `session`, then hold the device for what the emulated slower device would still need."""
@@ -83,7 +87,7 @@ class DeviceJob(Generic[T]):
 
 
 class Device:
-    """Call from the event loop's thread only. `slowdown` ≥ 1."""
+    """Call from the event loop's thread, but for `close`. `slowdown` ≥ 1."""
 
     def __init__(self, *, slowdown: float = 1.0) -> None:
         self.slowdown = slowdown
@@ -116,11 +120,11 @@ class Device:
         return total
 
     def close(self) -> None:
-        """Drop what waits, finish what runs, end the thread."""
+        """Drop what waits, finish what runs, end the thread. Blocks; may be called from any thread."""
         with self._changed:
             self._closed = True
             for _, _, job in self._waiting:
-                job.cancel()
+                job.drop()
             self._waiting.clear()
             self._changed.notify()
         self._thread.join(timeout=10)
