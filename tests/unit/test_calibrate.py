@@ -70,6 +70,11 @@ def test_dominated_points_go_and_a_late_cut_stays_for_its_short_tail() -> None:
     assert names == {"track", "local", "split/early/u8zstd-6", "split/late/u8zstd-6"}
 
 
+def test_payloads_that_no_message_can_hold_are_left_out() -> None:
+    points = operating_points([row("early", "u8lz4", 8, 950e3, 1.0), row("early", "u8lz4", 3, 300e3, 0.9)], TIMES)
+    assert [p.name for p in points] == ["local", "split/early/u8lz4-3", "track"]
+
+
 def test_timing_noise_below_ten_percent_decides_nothing() -> None:
     kept = pareto(
         [

@@ -81,6 +81,8 @@ def test_choice_is_small_cuts_that_differ_in_head_share() -> None:
 
     early, twin, middle, late, done = cut(0.2, 400), cut(0.22, 420), cut(0.45, 100), cut(0.7, 150), cut(0.99, 10)
     assert choose_cuts([early, twin, middle, late, done], 3) == [early, middle, late]
+    assert choose_cuts([early, twin, middle, late, done], 4) == [early, middle, late], "the twin adds nothing"
+    assert choose_cuts([early, twin, done], 4) == [early, twin, done]
     assert choose_cuts([early, done], 3) == [early, done], "a cut of little use fills up to three"
     assert choose_cuts([], 3) == []
 

@@ -23,7 +23,7 @@ from splitmesh.plan.postprocess import PostprocessFn, build_postprocess
 from splitmesh.policy.point import OperatingPoint
 
 FORMAT = 1
-REVISION = 2
+REVISION = 3
 """Grows when cutting or calibration changes what it gives for the same model and frames."""
 _REBUILD = "delete the folder and let splitmesh build it again"
 _MAX_JSON_BYTES = 8_000_000

@@ -19,6 +19,8 @@ from splitmesh.frames.track import Tracker, motion
 from splitmesh.policy.point import OperatingPoint, Place
 
 LIMIT = 16
+MAX_PAYLOAD_BYTES = 900_000
+"""A message of the bus holds 1 MB; single frames may be a little larger than the mean."""
 MOTION_FLOOR = 0.01
 """Motion that is assumed at least, as the policy does: new objects are small next to the whole picture."""
 KAPPA_PRIOR = 40.0
@@ -84,7 +86,7 @@ def operating_points(
     rows: Sequence[CodecRow], times: ModelTimes, *, limit: int = LIMIT
 ) -> tuple[OperatingPoint, ...]:
     """At most `limit` remote points (their Pareto set), plus "track" and "local"; sorted by name."""
-    remote = pareto([_point(row, times) for row in rows], limit=limit)
+    remote = pareto([_point(row, times) for row in rows if row.payload_bytes <= MAX_PAYLOAD_BYTES], limit=limit)
     always = [
         OperatingPoint("track", Place.TRACK, 1.0),
         OperatingPoint("local", Place.LOCAL, 1.0, edge_ms=times.full_ms),

@@ -17,6 +17,8 @@ MAX_TENSORS = 3
 MAX_ELEMENTS_RATIO = 2.0
 CHOSEN = 4
 AT_LEAST = 3
+LEAST_GAP = 0.04
+"""Head shares closer than this are the same cut for the policy."""
 USEFUL_SHARE = (0.05, 0.9)
 """Below: the head is mere re-arrangement of the picture. Above: one may as well finish the model."""
 _FREE_OPS = frozenset(
@@ -84,23 +86,30 @@ def choose_cuts(candidates: Sequence[Cut], count: int = CHOSEN) -> list[Cut]:
 
     The first is the smallest (ties: the earliest). Each further one is the one that adds most: the gap in head share
     to the nearest chosen cut or to "whole model here" (share 1), over the square root of its size. Early cuts serve
-    a slow edge, small ones a slow link, late ones a slow worker. Cuts that are not `useful` only fill up to three.
+    a slow edge, small ones a slow link, late ones a slow worker. Cuts that hardly differ from a chosen one, and then
+    those that are not `useful`, only fill up to three.
     """
     chosen: list[Cut] = []
-    for pool, limit in (([c for c in candidates if c.useful], count), (list(candidates), min(AT_LEAST, count))):
+    useful = [c for c in candidates if c.useful]
+    for pool, limit in ((useful, count), (list(candidates), min(AT_LEAST, count))):
         rest = [c for c in pool if c not in chosen]
         while rest and len(chosen) < limit:
-            best = max(rest, key=lambda c: (_gain(c, chosen), -c.node_index))
-            chosen.append(best)
+            best = max(rest, key=lambda c: (c.useful, _gain(c, chosen), -c.node_index))
             rest.remove(best)
+            if pool is useful and _gap(best, chosen) < LEAST_GAP:
+                continue
+            chosen.append(best)
     return sorted(chosen, key=lambda c: c.node_index)
 
 
 def _gain(cut: Cut, chosen: Sequence[Cut]) -> float:
     if not chosen:
         return 1.0 / float(cut.elements)
-    gap: float = min(abs(cut.head_share - other.head_share) for other in chosen)
-    return min(gap, 1.0 - cut.head_share) / math.sqrt(cut.elements)
+    return min(_gap(cut, chosen), 1.0 - cut.head_share) / math.sqrt(cut.elements)
+
+
+def _gap(cut: Cut, chosen: Sequence[Cut]) -> float:
+    return min((abs(cut.head_share - other.head_share) for other in chosen), default=1.0)
 
 
 def _cut(view: GraphView, tensors: tuple[str, ...], index: int, share: float, pixels: int) -> Cut | None:
