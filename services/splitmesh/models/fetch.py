@@ -20,6 +20,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import platformdirs
+
 from splitmesh.errors import ModelError, OutputError
 from splitmesh.models.catalogue import Origin
 
@@ -36,8 +38,6 @@ def silent(_what: str, _share: float) -> None:
 
 def default_cache() -> Path:
     """The cache folder: `$SPLITMESH_CACHE_DIR`, else the platform's cache folder for this user."""
-    import platformdirs
-
     chosen = os.environ.get("SPLITMESH_CACHE_DIR")
     return Path(chosen) if chosen else platformdirs.user_cache_path("splitmesh")
 
