@@ -102,7 +102,7 @@ def measure(clips: Sequence[tuple[str, Path]], limit: int) -> list[dict[str, Any
             continue
         boxes = float(np.mean([len(a) for _, a in answers]))
         base = {
-            "clip": clip.name,
+            "clip": name,
             "frames": len(answers),
             "boxes": round(boxes, 2),
             "predict_us": predict_us(answers),
