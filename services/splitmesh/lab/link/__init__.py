@@ -1,0 +1,1 @@
+"""The link emulator: a TCP relay whose rate, delay and outages follow a trace."""
