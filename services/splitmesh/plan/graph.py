@@ -13,7 +13,8 @@ from onnx.external_data_helper import uses_external_data
 from splitmesh.errors import ModelError
 
 BYTES_WEIGHT = 12.0
-"""Multiply-accumulates that cost as much as moving one element of a node's output (measured on x86, one thread)."""
+"""Multiply-accumulates that count as much as one element of a node's output. With it the static head shares of the
+default detector come within 0.05 of those measured on x86 with one thread."""
 
 
 @dataclass(frozen=True, slots=True)
