@@ -1,0 +1,78 @@
+"""Logs: one line per record for people or machines, fields kept, secrets not."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from splitmesh.telemetry.logs import RepeatedWarning, configure_logs, masked
+
+
+@pytest.fixture
+def root_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    logging.captureWarnings(False)
+
+
+@pytest.mark.usefixtures("root_as_before")
+def test_json_lines_carry_fields_and_trace() -> None:
+    out = io.StringIO()
+    configure_logs(as_json=True, stream=out)
+    logging.getLogger("splitmesh.edge").warning("late by %d ms", 7, extra={"trace_id": "ab", "bytes": 12})
+    row = json.loads(out.getvalue())
+    assert row["message"] == "late by 7 ms"
+    assert (row["level"], row["logger"], row["trace_id"], row["bytes"]) == ("warning", "splitmesh.edge", "ab", 12)
+    assert row["ts"].endswith("Z") and len(row["ts"]) == len("2026-01-01T00:00:00.000000Z")
+
+
+@pytest.mark.usefixtures("root_as_before")
+def test_json_lines_stay_one_line_with_an_exception() -> None:
+    out = io.StringIO()
+    configure_logs(as_json=True, stream=out)
+    try:
+        raise ValueError("nats://me:hunter2@host is down")
+    except ValueError:
+        logging.getLogger("splitmesh.bus").exception("lost")
+    assert out.getvalue().count("\n") == 1
+    assert "ValueError" in json.loads(out.getvalue())["exception"]
+    assert "hunter2" not in out.getvalue()
+
+
+@pytest.mark.usefixtures("root_as_before")
+def test_one_liners_are_short_and_without_colour_off_a_terminal() -> None:
+    out = io.StringIO()
+    configure_logs(stream=out)
+    logging.getLogger("splitmesh.edge").warning("late", extra={"frame_id": "e.r.1"})
+    line = out.getvalue()
+    assert line.endswith("WARNING edge: late frame_id=e.r.1\n")
+    assert "\x1b" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("nats://me:pw@host:4222", "nats://***@host:4222"),
+        ("to nats://token@a,nats://b:c@d now", "to nats://***@a,nats://***@d now"),
+        ("rtsp://cam/live?token=abc&x=1", "rtsp://cam/live?token=***&x=1"),
+        ("https://h/p?x=1&signature=abc", "https://h/p?x=1&signature=***"),
+        ("user@example.org wrote", "user@example.org wrote"),
+        ("rtsp://cam/a@b", "rtsp://cam/a@b"),
+    ],
+)
+def test_secrets_in_urls_do_not_print(text: str, shown: str) -> None:
+    assert masked(text) == shown
+
+
+def test_repeated_warnings_are_held_back_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    warn = RepeatedWarning(logging.getLogger("splitmesh.test"), every_s=10)
+    written = [warn("ring full", now_ns=int(at * 1e9), dropped=3) for at in (0, 1, 9.9, 10, 11, 25)]
+    assert written == [True, False, False, True, False, True]
+    assert [getattr(r, "repeated", 0) for r in caplog.records] == [0, 2, 1]
+    assert vars(caplog.records[0])["dropped"] == 3
