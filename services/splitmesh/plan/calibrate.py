@@ -24,7 +24,7 @@ MAX_PAYLOAD_BYTES = 900_000
 MOTION_FLOOR = 0.01
 """Motion that is assumed at least, as the policy does: new objects are small next to the whole picture."""
 KAPPA_PRIOR = 40.0
-"""Decay per unit of motion and second that is believed before any evidence; a static street camera at 10 fps measured 53."""
+"""κ that is believed before any evidence; a static street camera at 10 fps measured 53."""
 KAPPA_RANGE = (5.0, 1000.0)
 _PRIOR_WEIGHT = 8.0
 _LEAST_MS = 0.05
