@@ -1,4 +1,5 @@
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,7 @@ def stamps(*pts: int | None, frame_ms: int = 40) -> list[tuple[int, bool, bool]]
     ],
     ids=[
         "offset",
-        "three frames is no gap",
+        "no gap yet",
         "gap",
         "clock restarts",
         "clock jumps",
@@ -46,6 +47,14 @@ def test_a_repeated_time_stamp_keeps_order_and_mapping() -> None:
     timeline = Timeline(TICK, 40 * MS)
     seen = [timeline.stamp(pts) for pts in (0, 40, 40, 80)]
     assert [s.pts_ns for s in seen] == [0, 40 * MS, 40 * MS + 1, 80 * MS]
+    assert not any(s.reset or s.gap for s in seen)
+
+
+def test_a_stuck_clock_is_replaced_by_the_nominal_rate_until_it_moves_again() -> None:
+    timeline = Timeline(TICK, 40 * MS)
+    seen = [timeline.stamp(pts) for pts in (0, 0, 0, 0, 0, 0, 40, 80)]
+    steps = [b.pts_ns - a.pts_ns for a, b in pairwise(seen)]
+    assert steps == [1, 1, 40 * MS, 40 * MS, 40 * MS, 40 * MS, 40 * MS]
     assert not any(s.reset or s.gap for s in seen)
 
 

@@ -8,6 +8,8 @@ from fractions import Fraction
 _NS = 1_000_000_000
 _GAP_FRAMES = 3
 """A step of more than this many frame durations is a gap."""
+_STUCK = 3
+"""Time stamps that did not move before the clock counts as stuck and frames are placed by their nominal distance."""
 _JUMP_NS = 10 * _NS
 """A step forward of more than this is a clock that was set, not a pause of the camera."""
 
@@ -41,6 +43,8 @@ class Timeline:
         self._base_ns = 0
         self._last_ns: int | None = None
         self._restart_after_ns: int | None = None
+        self._last_pts: int | None = None
+        self._repeats = 0
 
     @property
     def last_ns(self) -> int | None:
@@ -70,6 +74,10 @@ class Timeline:
             return self._emit(self._last_ns + self._frame_ns)
         if self._base_pts is None:
             return self._rebase(pts, self._last_ns + self._frame_ns, gap=False, reset=False)
+        self._repeats = self._repeats + 1 if pts == self._last_pts else 0
+        self._last_pts = pts
+        if self._repeats >= _STUCK:
+            return self._rebase(pts, self._last_ns + self._frame_ns, gap=False, reset=False)
         at_ns = self._base_ns + self._to_ns(pts - self._base_pts)
         step_ns = at_ns - self._last_ns
         if step_ns > _JUMP_NS or step_ns < -self._frame_ns:
@@ -85,7 +93,7 @@ class Timeline:
         return ticks * self._time_base.numerator * _NS // self._time_base.denominator
 
     def _rebase(self, pts: int | None, at_ns: int, *, gap: bool, reset: bool) -> Stamp:
-        self._base_pts, self._base_ns = pts, at_ns
+        self._base_pts, self._base_ns, self._last_pts = pts, at_ns, pts
         return self._emit(at_ns, gap=gap, reset=reset)
 
     def _emit(self, at_ns: int, *, gap: bool = False, reset: bool = False) -> Stamp:
