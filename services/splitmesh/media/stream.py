@@ -24,6 +24,11 @@ from splitmesh.media.probe import Acceleration, DecoderChoice, choose_decoder, p
 log = logging.getLogger(__name__)
 
 _DEFAULT_FPS = Fraction(25)
+_MIN_FPS, _MAX_FPS = Fraction(1, 3600), Fraction(480)
+"""Rates outside are a clock's tick rate or noise, not what a camera does."""
+_SEGMENT_S = 30.0
+"""A live playlist may be silent for so long."""
+_SEGMENTED = ("hls", "dash")
 _READ_RETRIES = 32
 """Consecutive failed reads of a damaged file before it counts as ended."""
 _HARDWARE_RETRIES = 8
@@ -75,7 +80,9 @@ class VideoInput:
         decoder: VideoCodecContext,
         choice: DecoderChoice,
     ) -> None:
-        self._options = options
+        self._stall_s = options.stall_timeout_s
+        if address.kind is SourceKind.HTTP:
+            self._stall_s = max(self._stall_s, _SEGMENT_S)
         self._container = container
         self._stream = stream
         self._decoder = decoder
@@ -84,7 +91,9 @@ class VideoInput:
         """Time that decoding took for the packet of the last picture."""
         live = address.kind in (SourceKind.STREAM, SourceKind.DEVICE)
         live = live or (address.kind is SourceKind.HTTP and not container.duration)
-        rate = stream.average_rate or stream.guessed_rate or _DEFAULT_FPS
+        self.bursty = live and container.format.name in _SEGMENTED
+        """Live, but many pictures arrive at a time: they must be paced."""
+        rate = _plausible_rate(stream)
         self.frame_ns = max(int(1_000_000_000 / rate), 1)
         self.time_base = stream.time_base or Fraction(1, 1_000_000)
         self.info = SourceInfo(
@@ -127,8 +136,8 @@ class VideoInput:
                 for frame in frames:
                     seen, last_s = True, time.monotonic()
                     yield frame
-            if self.info.live and time.monotonic() - last_s > self._options.stall_timeout_s:
-                raise Stalled(f"no picture for {self._options.stall_timeout_s:g} s, though data comes")
+            if self.info.live and time.monotonic() - last_s > self._stall_s:
+                raise Stalled(f"no picture for {self._stall_s:g} s, though data comes")
         if not seen and self._hardware:
             raise HardwareGaveUp(f"{self._choice.label} decoded nothing")
 
@@ -200,16 +209,27 @@ def _av_open(address: Address, options: OpenOptions, hwaccel: HWAccel | None) ->
         mode="r",
         format="v4l2" if address.kind is SourceKind.DEVICE else None,
         options=_demuxer_options(address, options),
-        timeout=(options.open_timeout_s, options.stall_timeout_s),
+        timeout=(options.open_timeout_s, _read_timeout_s(address, options)),
         hwaccel=hwaccel,
         metadata_errors="replace",
     )
 
 
+def _read_timeout_s(address: Address, options: OpenOptions) -> float:
+    """Of one read. After a read that timed out the demuxer still flushes its parser's last packet, so that it takes
+    two of them to notice a silent camera; and a live playlist is silent for the length of a segment.
+    """
+    if address.kind is SourceKind.HTTP:
+        return max(options.stall_timeout_s, _SEGMENT_S)
+    return options.stall_timeout_s / 2
+
+
 def _demuxer_options(address: Address, options: OpenOptions) -> dict[str, str]:
     timeout_us = str(int(options.stall_timeout_s * 1e6))
     if address.kind is SourceKind.STREAM and address.url.lower().startswith("rtsp"):
-        return {"rtsp_transport": options.rtsp_transport, "timeout": timeout_us}
+        # Pictures that arrive during analysis are old by the time that it is over: analyse no longer than needed.
+        quick = {"analyzeduration": "1000000", "fpsprobesize": "0"}
+        return {"rtsp_transport": options.rtsp_transport, "timeout": timeout_us, **quick}
     if address.kind is SourceKind.HTTP:
         return {"rw_timeout": timeout_us, "reconnect": "1", "reconnect_delay_max": "5"}
     chosen: dict[str, str] = {}
@@ -230,6 +250,13 @@ def _video_stream(container: InputContainer, address: Address) -> VideoStream:
     raise SourceError(
         f"{address.shown} has no video stream that can be decoded", url=address.shown, advice=f"it has: {kinds}"
     )
+
+
+def _plausible_rate(stream: VideoStream) -> Fraction:
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and _MIN_FPS <= rate <= _MAX_FPS:
+            return rate
+    return _DEFAULT_FPS
 
 
 def _decoder(stream: VideoStream, choice: DecoderChoice, options: OpenOptions) -> VideoCodecContext:

@@ -58,12 +58,14 @@ class AnnotatedWriter:
         self._last_pts = -1
         self._reformatter = VideoReformatter()
         self._font_px = max(10, min(self.height // 22, 28))
-        self._line_px = max(1, round(self.height / 240))
+        self._line_px = max(2, round(self.height / 240))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            container = av.open(str(self.path), "w", options={"movflags": "+hybrid_fragmented"})
+            self.path.touch()  # the container opens it with the first picture; whether one may write shows now
+            container = av.open(
+                str(self.path), "w", options={"movflags": "+frag_keyframe+hybrid_fragmented", "flush_packets": "1"}
+            )
             self._stream = self._add_stream(container, fps)
-            container.start_encoding()
         except (av.error.FFmpegError, OSError, ValueError) as exc:
             raise self._error(exc) from exc
         self._container: OutputContainer | None = container
@@ -100,7 +102,7 @@ class AnnotatedWriter:
         self.frames += 1
 
     def close(self) -> None:
-        """Flush and finish the file. Idempotent. Raises OutputError."""
+        """Flush and finish the file; without a picture there is none to finish. Idempotent. Raises OutputError."""
         if self._container is None:
             return
         container, self._container = self._container, None
@@ -108,6 +110,8 @@ class AnnotatedWriter:
             if self.frames:
                 container.mux(self._stream.encode(None))
             container.close()
+            if not self.frames:
+                self.path.unlink(missing_ok=True)
         except (av.error.FFmpegError, OSError) as exc:
             raise self._error(exc) from exc
 
@@ -128,7 +132,11 @@ class AnnotatedWriter:
         codec.gop_size = max(round(fps), 1)
         codec.max_b_frames = 0
         codec.thread_count = 1
-        codec.options = {"preset": "ultrafast", "crf": "23"} if codec.name == "libx264" else {"qscale": "4"}
+        codec.options = (
+            {"preset": "ultrafast", "tune": "zerolatency", "crf": "23"}
+            if codec.name == "libx264"
+            else {"qscale": "4"}
+        )
         return stream
 
     def _to_rgb(self, picture: av.VideoFrame | U8) -> U8:
