@@ -146,7 +146,7 @@ class Child:
 
     def send(self, number: signal.Signals) -> None:
         """Send `number` to the process itself (not its group): it drains its own children."""
-        self._ending = True
+        self._ending = self._ending or number is not signal.SIGUSR1
         if self._process is not None and self.running:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)

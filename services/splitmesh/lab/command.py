@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from splitmesh.lab.summary import Fidelity, RunFacts, summarise
 from splitmesh.lab.supervise import StreamOutcome, run_mesh
 from splitmesh.lab.truth import LinkTruth
 from splitmesh.models.fetch import default_cache
+from splitmesh.policy.baselines import make_policy
 from splitmesh.settings.model import LabSettings
 
 EXIT_OK = 0
@@ -55,10 +57,12 @@ def run(settings: LabSettings) -> int:
 
     Raises MeshError for what keeps it from starting.
     """
+    logging.getLogger().setLevel(logging.WARNING)  # the display tells what happens; the children log to files
     on_stdout = settings.json_out == Path("-")
     display = Display(quiet=settings.quiet, stream=sys.stderr if on_stdout else None)
     link = load_link(settings.link, duration_s=settings.duration_s, outages=_outages(settings))
     ingredients = gather(settings, display)
+    make_policy(settings.policy, ingredients.bundle.points)  # a wrong name shall fail here, not in a child's log
     out = make_folder(settings.out)
     outcome = _stream(settings, display, ingredients, out, LinkTruth(link))
     if outcome is None:

@@ -20,6 +20,7 @@ from splitmesh.lab.view import PLACE_STYLE, LiveView, line, render
 
 _LINE_EVERY_S = 5.0
 _REFRESH_HZ = 4
+_PIPE_WIDTH = 110
 
 
 class Stage:
@@ -43,6 +44,8 @@ class Display:
 
     def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
         self.console = Console(file=stream or sys.stdout, highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = _PIPE_WIDTH
         self.quiet = quiet
         self._live: Live | None = None
         self._next_line_s = 0.0
@@ -70,7 +73,7 @@ class Display:
             self.say(f"{title}: {time.monotonic() - started:.1f} s")
 
     def say(self, text: str, *, style: str = "") -> None:
-        self.console.print(Text(text, style=style))
+        self.console.print(Text(text, style=style), soft_wrap=True)
 
     def fault(self, title: str, detail: str) -> None:
         """Something went wrong on its own; never hidden, not even by quiet."""

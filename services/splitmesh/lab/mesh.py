@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,11 @@ class MeshSetup:
         return self.out / "results.jsonl"
 
     @property
+    def link_series(self) -> Path:
+        """What the link carried, second by second."""
+        return self.out / "link.jsonl"
+
+    @property
     def spans(self) -> Path:
         return self.out / "spans"
 
@@ -49,6 +55,8 @@ class Mesh:
         self._setup = setup
         self._server = EmbeddedServer(store=setup.run_file("broker"))
         self._environment = clean_environment(os.environ)
+        self.link_began_s = 0.0
+        """When the link's trace clock was started, `time.monotonic()`."""
         self.worker = self._child("cloud", setup.cores.rest)
         self.link = self._child("link", setup.cores.rest)
         self.edge = self._child("edge", setup.cores.edge)
@@ -90,6 +98,8 @@ class Mesh:
         self.edge.command = command_line("edge", self._edge_values(f"nats://127.0.0.1:{link['port']}"))
         await self.edge.start(environment=self._environment)
         await self.edge.wait_ready(_READY_S)
+        self.link.send(signal.SIGUSR1)
+        self.link_began_s = time.monotonic()
         report("", 1.0)
 
     async def restart_worker(self) -> None:
@@ -147,12 +157,15 @@ class Mesh:
 
     def _link_values(self, broker: str) -> dict[str, Any]:
         settings = self._setup.settings
-        values: dict[str, Any] = {
+        return {
             "listen": "127.0.0.1:0",
             "target": broker.removeprefix("nats://"),
             "link": settings.link,
+            "outage": str(settings.outage or ""),
+            "duration_s": settings.duration_s,
             "seed": settings.seed,
+            "start": "signal",
+            "stats": self._setup.link_series,
             "ready_json": self._setup.run_file("link.ready.json"),
             "log_json": settings.log_json,
         }
-        return values | ({"outage": settings.outage} if settings.outage else {})

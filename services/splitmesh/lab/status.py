@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import time
 from typing import Any
 
 _TIMEOUT_S = 0.8
@@ -32,6 +33,8 @@ class StatusPoll:
         self.latest: dict[str, Any] = {}
         self.last_known: dict[str, Any] = {}
         """The latest one that was not empty."""
+        self.heard_s = 0.0
+        """When that one arrived, `time.monotonic()`."""
         self._asking: asyncio.Task[None] | None = None
 
     def refresh(self) -> None:
@@ -43,6 +46,7 @@ class StatusPoll:
         self.latest = await asyncio.to_thread(fetch_status, port)
         if self.latest:
             self.last_known = self.latest
+            self.heard_s = time.monotonic()
 
     async def close(self) -> None:
         if self._asking is not None:

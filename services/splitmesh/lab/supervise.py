@@ -86,6 +86,7 @@ class Supervisor:
         await self._worker.close()
         self._settle_edge()
         self.outcome.worker_kills = list(self._fate.kills)
+        self.outcome.link_offset_s = self._mesh.link_began_s - self._began_s
         self.outcome.edge_status = self._edge.last_known
         return self.outcome
 
@@ -126,10 +127,10 @@ class Supervisor:
         await asyncio.gather(ended, return_exceptions=True)
 
     def _align_clock(self) -> None:
-        """The run began when the edge's first frame was captured, which only the edge knows."""
-        run_s = self._edge.latest.get("run_s")
+        """The run began when the edge says so; an answer arrives after it was given, so the earliest claim holds."""
+        run_s = self._edge.last_known.get("run_s")
         if isinstance(run_s, int | float) and run_s > 0:
-            self._began_s = min(self._began_s + _TICK_S, time.monotonic() - run_s)
+            self._began_s = min(self._began_s, self._edge.heard_s - run_s)
 
     async def _tend_worker(self) -> None:
         fate = self._fate.decide(self._now_s, running=self._mesh.worker.running)

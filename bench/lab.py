@@ -1,0 +1,211 @@
+"""The same lab scenario for every policy: adaptive, local-only, cloud-only and each static operating point.
+
+`make bench-lab`. Each run is a `splitmesh lab` of its own; rounds go over all policies before the next round starts,
+so that a slow minute of the machine does not hit one policy only. Writes bench/results/lab.{json,png} and the table
+between the markers in README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from splitmesh.lab.display import Display
+from splitmesh.lab.stages import gather
+from splitmesh.settings.model import LabSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+MARKERS = ("<!-- bench-lab:begin -->", "<!-- bench-lab:end -->")
+SPARE_S = 240.0
+MEASURES = ("score", "deadline_hit", "inferred_hit", "fidelity", "uplink_bytes")
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--duration", type=float, default=60.0, help="seconds per run (default: 60)")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds over all policies (default: 3)")
+    parser.add_argument("--link", default="lab", help="link preset or trace (default: lab)")
+    parser.add_argument("--deadline", type=float, default=150.0, help="ms (default: 150)")
+    parser.add_argument("--edge-slowdown", type=float, default=6.0)
+    parser.add_argument("--outage", default="", help='extra outage, as in "5s@20s"')
+    parser.add_argument("--statics", type=int, default=10, help="at most so many static points (default: 10)")
+    parser.add_argument("--policies", default="", help="comma-separated; default: all")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of lab.json and lab.png")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="file with the markers")
+    return parser.parse_args()
+
+
+def policies(statics: int) -> list[str]:
+    """All there are for the default model: the three named ones, then the plan's own points, evenly thinned."""
+    bundle = gather(LabSettings(), Display(quiet=True, stream=sys.stderr)).bundle
+    remote = [point.name for point in bundle.points if point.remote]
+    if len(remote) > statics:
+        step = (len(remote) - 1) / max(statics - 1, 1)
+        remote = [remote[round(i * step)] for i in range(statics)]
+    return ["adaptive", "local-only", "cloud-only", *(f"static:{name}" for name in remote)]
+
+
+def run_once(policy: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One lab run's summary. Raises RuntimeError with the end of its output when it fails."""
+    with tempfile.TemporaryDirectory(prefix="bench-lab-") as folder:
+        out = Path(folder) / "summary.json"
+        command = [
+            sys.executable, "-m", "splitmesh.cli.main", "lab", "--config", os.devnull, "--no-video", "--quiet",
+            "--policy", policy, "--link", arguments.link, "--duration", f"{arguments.duration:g}s",
+            "--deadline", f"{arguments.deadline:g}ms", "--edge-slowdown", f"{arguments.edge_slowdown:g}",
+            "--seed", str(seed), "--out", f"{folder}/run", "--json", str(out),
+        ]  # fmt: skip
+        if arguments.outage:
+            command += ["--outage", arguments.outage]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=arguments.duration + SPARE_S)
+        if not out.exists():
+            said = f"{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+            raise RuntimeError(f"{policy} failed with {done.returncode}:\n{said}")
+        summary: dict[str, Any] = json.loads(out.read_text())
+        return summary
+
+
+def mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def condense(policy: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row: means over the repeats, and the span of the score."""
+    scores = [run["score"] for run in runs if run["score"] is not None]
+    return {
+        "policy": policy,
+        **{measure: mean([run[measure] for run in runs]) for measure in MEASURES},
+        "score_min": min(scores, default=None),
+        "score_max": max(scores, default=None),
+        "p50_ms": mean([run["latency_ms"]["p50"] for run in runs]),
+        "p95_ms": mean([run["latency_ms"]["p95"] for run in runs]),
+        "conserved": all(run["conserved"] for run in runs),
+        "captured": [run["frames"]["captured"] for run in runs],
+        "incidents": [incident for run in runs for incident in run["incidents"]],
+    }
+
+
+def shown(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def table(report: dict[str, Any]) -> str:
+    """The markdown that goes into the README."""
+    head = (
+        "| policy | score | in time | in time, by a model | fidelity (F1) | p50 / p95 ms | uplink MB |\n"
+        "|---|--:|--:|--:|--:|--:|--:|"
+    )
+    lines = [head]
+    for row in report["rows"]:
+        name = f"**{row['policy']}**" if row["policy"] == "adaptive" else f"`{row['policy']}`"
+        lines.append(
+            f"| {name} | {shown(row['score'], '{:.3f}')} | {shown(row['deadline_hit'], '{:.1%}')} "
+            f"| {shown(row['inferred_hit'], '{:.1%}')} | {shown(row['fidelity'], '{:.3f}')} "
+            f"| {shown(row['p50_ms'], '{:.0f}')} / {shown(row['p95_ms'], '{:.0f}')} "
+            f"| {shown(row['uplink_bytes'] and row['uplink_bytes'] / 1e6, '{:.2f}')} |"
+        )
+    s = report["scenario"]
+    lines.append(
+        f"\nMeans of {s['repeats']} run(s) of {s['duration_s']:g} s each: link `{s['link']}`, deadline "
+        f"{s['deadline_ms']:g} ms, edge slowed ×{s['edge_slowdown']:g}, default model and clip, "
+        f"{s['machine']}, {s['date']}. Score = in time × fidelity; dropped frames count as misses. "
+        f"All of it ran on one machine: {s['emulation']}"
+    )
+    return "\n".join(lines)
+
+
+def put_between_markers(readme: Path, text: str) -> bool:
+    """Replace what stands between the markers; False if there are none."""
+    if not readme.exists():
+        return False
+    before, begin, rest = readme.read_text(encoding="utf-8").partition(MARKERS[0])
+    _, end, after = rest.partition(MARKERS[1])
+    if not begin or not end:
+        return False
+    readme.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    return True
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    """Score per policy as bars, with the span over the repeats."""
+    rows = [row for row in report["rows"] if row["score"] is not None][::-1]
+    figure = Figure(figsize=(9.0, 0.9 + 0.36 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    colours = ["#2a9d5c" if row["policy"] == "adaptive" else "#b8c4d4" for row in rows]
+    axes.barh([row["policy"] for row in rows], [row["score"] for row in rows], color=colours)
+    for place, row in enumerate(rows):
+        axes.plot([row["score_min"], row["score_max"]], [place, place], color="#24292f", linewidth=1.4)
+        axes.annotate(f"{row['score']:.3f}", (row["score_max"], place), xytext=(6, 0),
+                      textcoords="offset points", va="center", fontsize=9, color="#24292f")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0, labelsize=9)
+    axes.set_xlim(0.0, 1.08 * max([row["score_max"] for row in rows], default=1.0))
+    scenario = report["scenario"]
+    axes.set_xlabel("score = answered in time × agreement with the full model", fontsize=9)
+    axes.set_title(f"link {scenario['link']}, deadline {scenario['deadline_ms']:g} ms, edge slowed "
+                   f"×{scenario['edge_slowdown']:g}, {scenario['repeats']} × {scenario['duration_s']:g} s",
+                   fontsize=10, loc="left")
+    figure.savefig(path, dpi=130)
+
+
+def main() -> int:
+    arguments = parsed()
+    names = [n for n in arguments.policies.split(",") if n] or policies(arguments.statics)
+    total = len(names) * arguments.repeats
+    minutes = total * (arguments.duration + 15) / 60
+    print(f"{total} runs of {arguments.duration:g} s: about {minutes:.0f} min", flush=True)
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for repeat in range(arguments.repeats):
+        for name in names:
+            summary = run_once(name, repeat, arguments)
+            runs[name].append(summary)
+            print(f"{repeat + 1}/{arguments.repeats} {name:32s} score {shown(summary['score'], '{:.3f}')}  "
+                  f"in time {shown(summary['deadline_hit'], '{:.1%}')}  conserved {summary['conserved']}", flush=True)
+    rows = sorted((condense(name, runs[name]) for name in names), key=lambda row: -(row["score"] or 0.0))
+    some = next(iter(runs.values()))[0]
+    report = {
+        "scenario": {
+            "link": some["link"],
+            "deadline_ms": some["deadline_ms"],
+            "edge_slowdown": some["edge_slowdown"],
+            "outages": some["outages"],
+            "duration_s": arguments.duration,
+            "repeats": arguments.repeats,
+            "model": some["model"],
+            "source": some["source"],
+            "machine": f"{os.cpu_count()} cores {platform.machine()}",
+            "date": time.strftime("%Y-%m-%d"),
+            "emulation": some["emulation"],
+            "versions": some["versions"],
+        },
+        "rows": rows,
+        "runs": runs,
+    }
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    (arguments.results / "lab.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+    draw(report, arguments.results / "lab.png")
+    text = table(report)
+    print(text)
+    if not put_between_markers(arguments.readme, text):
+        print(f"{arguments.readme.name} has no {MARKERS[0]}: table not inserted", file=sys.stderr)
+    return 0 if all(row["conserved"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
