@@ -106,17 +106,22 @@ def providers() -> Iterable[Finding]:
 
 
 def decoders() -> Iterable[Finding]:
-    import av
-
-    absent = [codec for codec in _CODECS if codec not in av.codecs_available]
-    detail = f"PyAV {av.__version__}, software {', '.join(c for c in _CODECS if c not in absent)}"
-    yield Finding(
-        "decode software",
-        Verdict.BROKEN if absent else Verdict.OK,
-        f"{detail}; absent: {', '.join(absent)}" if absent else detail,
-    )
+    from splitmesh.media.clip import write_test_clip
     from splitmesh.media.probe import probe_decoders
+    from splitmesh.media.source import open_source
 
+    try:
+        with tempfile.TemporaryDirectory(prefix="splitmesh-doctor-") as folder:
+            clip = write_test_clip(Path(folder) / "clip.mp4", frames=10)
+            with open_source(clip, pace=False, hwaccel="none") as video:
+                decoded = video.next(10.0) is not None
+    except MeshError as exc:
+        yield Finding("decode software", Verdict.BROKEN, exc.message, exc.advice)
+    else:
+        verdict = Verdict.OK if decoded else Verdict.BROKEN
+        yield Finding(
+            "decode software", verdict, f"PyAV {importlib.metadata.version('av')}, encoded and decoded h264"
+        )
     usable, reasons = [], []
     for codec in _CODECS:
         for row in probe_decoders(codec):

@@ -16,6 +16,8 @@ from splitmesh.telemetry.frametrace import FrameTrace, Recorded
 from splitmesh.telemetry.spanlog import DEFAULT_MAX_BYTES, SpanLog
 from splitmesh.telemetry.spanrow import SpanRow
 
+__all__ = ["FrameTrace", "Tracing", "wall_offset_ns"]
+
 _log = logging.getLogger(__name__)
 
 _POLL_S = 0.2
