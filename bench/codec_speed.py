@@ -67,8 +67,8 @@ def measure() -> list[dict[str, Any]]:
             }
         )
         print(
-            "{codec:>7}-{level:<3} {shape!s:18} {payload_bytes:>8} B  enc {encode_ms:7.3f} ms {encode_mb_per_s:>7} MB/s"
-            "  dec {decode_ms:7.3f} ms {decode_mb_per_s:>7} MB/s".format(**rows[-1])
+            "{codec:>7}-{level:<3} {shape!s:18} {payload_bytes:>8} B enc {encode_ms:7.3f} ms "
+            "{encode_mb_per_s:>7} MB/s dec {decode_ms:7.3f} ms {decode_mb_per_s:>7} MB/s".format(**rows[-1])
         )
 
     for shape in SHAPES:

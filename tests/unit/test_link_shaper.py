@@ -176,3 +176,10 @@ def test_landing_is_capacity_one_delay_later() -> None:
     trace = link(Step(0, 8e6, 100), Step(2, 0, 100))
     assert trace.landing_bytes(0.1, 1.1) == pytest.approx(1e6)
     assert trace.landing_bytes(2.0, 3.0) == pytest.approx(1e5)
+
+
+def test_what_would_land_in_an_outage_lands_after_it() -> None:
+    trace = link(Step(0, 8e6, 100), outages=(Outage(1, 1),))
+    assert trace.landing_bytes(0.1, 1.0) == pytest.approx(0.9e6)
+    assert trace.landing_bytes(1.0, 2.0) == 0
+    assert trace.landing_bytes(2.0, 2.05) == pytest.approx(1e5), "the delay line's content, at once"

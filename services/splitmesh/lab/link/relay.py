@@ -1,4 +1,4 @@
-"""Owns the relay's sockets: accepts, connects on, reads no faster than the link takes, resets when the link is cut.
+"""Owns the relay: accepts, connects on, begins the trace clock, resets when the link is cut, and accounts for it.
 
 Every connection shares one link: two lanes, up (client → target) shaped by the trace, down by its own rate. Nothing
 is dropped; a full queue stops the reading, and small socket buffers keep the kernel from hiding that from the sender.
@@ -7,9 +7,6 @@ is dropped; a full queue stops the reading, and small socket buffers keep the ke
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import struct
 import time
 from collections.abc import Callable
 from typing import Any, Final, Literal, cast
@@ -18,15 +15,13 @@ from splitmesh.errors import SettingsError
 from splitmesh.lab.link.lane import Lane
 from splitmesh.lab.link.series import Seconds
 from splitmesh.lab.link.shaper import Shaper
+from splitmesh.lab.link.sockets import End, connected, listening
 from splitmesh.lab.link.trace import LinkTrace
 
 Start = Literal["first-byte", "now", "signal"]
 QUEUE_BYTES: Final = 128 * 1024
 SOCKET_BYTES: Final = 16 * 1024
-_SEGMENT_BYTES: Final = 1448
-_WRITE_BUFFER_BYTES: Final = 256 * 1024
 _CONNECT_TIMEOUT_S: Final = 10.0
-_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Relay:
@@ -65,7 +60,7 @@ class Relay:
         self._on_second = on_second
         self._server: asyncio.Server | None = None
         self._connecting: set[asyncio.Task[None]] = set()
-        self._ends: set[_End] = set()
+        self._ends: set[End] = set()
         self._timers: list[asyncio.TimerHandle] = []
         self.accepted = self.refused = self.reset = 0
 
@@ -86,11 +81,11 @@ class Relay:
         self.up, self.down = (Lane(shaper) for shaper in self._shapers)
         self.seconds = Seconds(self.up, self.down, lambda: len(self._ends) // 2, self._on_second)
         try:
-            listener = await _listening(self._listen, self._socket_bytes)
+            listener = await listening(self._listen, self._socket_bytes)
         except OSError as exc:
             where = f"{self._listen[0]}:{self._listen[1]}"
             raise SettingsError(f"the link can't listen on {where}: {exc.strerror or exc}", key="listen") from exc
-        self._server = await loop.create_server(lambda: _End(self, self.up), sock=listener)
+        self._server = await loop.create_server(lambda: End(self.up, self._ends, self._welcome), sock=listener)
         if self._start_on == "now":
             self.begin()
 
@@ -159,7 +154,7 @@ class Relay:
         for end in list(self._ends):
             end.abort()
 
-    def _welcome(self, end: _End) -> None:
+    def _welcome(self, end: End) -> None:
         """A client connected: connect on, unless the link is cut."""
         self.accepted += 1
         if self._start_on == "first-byte":
@@ -172,159 +167,18 @@ class Relay:
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, end: _End) -> None:
+    async def _connect(self, end: End) -> None:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                sock = await _connected(self._target, self._socket_bytes)
+                sock = await connected(self._target, self._socket_bytes)
         except OSError:  # TimeoutError included
             self.refused += 1
             end.abort()
             return
-        far = _End(self, self.down)
+        far = End(self.down, self._ends)
         far.pair(end)
         try:
             await asyncio.get_running_loop().create_connection(lambda: far, sock=sock)
         except BaseException:
             sock.close()
             raise
-
-
-class _End(asyncio.BufferedProtocol):
-    """One socket. What it receives travels along `lane` to its `peer`."""
-
-    def __init__(self, relay: Relay, lane: Lane) -> None:
-        self._relay = relay
-        self._lane = lane
-        self._peer: _End | None = None
-        self._transport: asyncio.Transport | None = None
-        self._scratch = memoryview(bytearray(64 * 1024))
-        self._held = self._choked = False
-        self._ended = self._lost = False  # no more bytes come from it; it is gone
-        self._told = False  # it knows that no more bytes come to it
-
-    def pair(self, client: _End) -> None:
-        self._peer, client._peer = client, self
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.pause_reading()
-        self._transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
-        self._relay._ends.add(self)
-        if self._peer is None:
-            self._relay._welcome(self)
-        elif self._peer._lost:
-            self.abort()
-        else:
-            self._lane.attach(self)
-            self._peer._lane.attach(self._peer)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._scratch[: self._lane.read_limit()]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self._peer is not None:
-            self._lane.take(bytes(self._scratch[:nbytes]), self._peer)
-
-    def eof_received(self) -> bool:
-        self._ended = True
-        self._leave()
-        return not self._told  # the other direction goes on until it ends too
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
-        self._relay._ends.discard(self)
-        self._leave()
-
-    def pause_writing(self) -> None:
-        if self._peer is not None:
-            self._peer.choke(True)
-
-    def resume_writing(self) -> None:
-        if self._peer is not None:
-            self._peer.choke(False)
-
-    def hold(self, held: bool) -> None:
-        """Inlet: the lane is full, or no longer."""
-        self._held = held
-        self._read_or_not()
-
-    def choke(self, choked: bool) -> None:
-        """The far socket takes nothing, or does again."""
-        self._choked = choked
-        self._read_or_not()
-
-    def put(self, data: memoryview) -> None:
-        """Outlet: bytes that came through the link."""
-        if self._transport is not None and not self._lost and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def end(self) -> None:
-        """Outlet: the peer's stream ended."""
-        if self._transport is None or self._lost or self._transport.is_closing():
-            return
-        if self._peer is None or self._peer._lost or self._ended:
-            self._transport.close()
-        elif not self._told:
-            self._transport.write_eof()
-            self._told = True
-
-    def abort(self) -> None:
-        """Reset the connection now."""
-        if self._transport is None:
-            return
-        sock = self._transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._transport.abort()
-
-    def _leave(self) -> None:
-        """The socket gives no more bytes: pass that on, behind those that it gave."""
-        self._lane.detach(self)
-        if self._peer is not None and not self._peer._lost:
-            self._lane.end(self._peer)
-
-    def _read_or_not(self) -> None:
-        if self._transport is None or self._lost or self._ended:
-            return
-        if self._held or self._choked:
-            self._transport.pause_reading()
-        else:
-            self._transport.resume_reading()
-
-
-async def _listening(address: tuple[str, int], socket_bytes: int) -> socket.socket:
-    family, kind, proto, _, place = (await _resolve(address))[0]
-    sock = socket.socket(family, kind, proto)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _shrink(sock, socket_bytes)
-        sock.bind(place)
-        sock.setblocking(False)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-async def _connected(address: tuple[str, int], socket_bytes: int) -> socket.socket:
-    family, kind, proto, _, place = (await _resolve(address))[0]
-    sock = socket.socket(family, kind, proto)
-    try:
-        _shrink(sock, socket_bytes)
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, place)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-async def _resolve(address: tuple[str, int]) -> list[tuple[Any, ...]]:
-    return list(await asyncio.get_running_loop().getaddrinfo(*address, type=socket.SOCK_STREAM))
-
-
-def _shrink(sock: socket.socket, socket_bytes: int) -> None:
-    """Small receive buffer, and ordinary segments: loopback's 64 KB ones would not fit into it."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, socket_bytes)
-    if hasattr(socket, "TCP_MAXSEG"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES)

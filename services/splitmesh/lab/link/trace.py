@@ -218,9 +218,9 @@ class LinkTrace:
     def _sent_s(self, t_s: float) -> float:
         """When what lands at `t_s` left the queue: the fixed point of u = t − delay(u) − jitter(u).
 
-        In an outage nothing lands: what would have is due right after it.
+        In an outage nothing lands; at its very end all that would have is still to come.
         """
-        outage = self.outage_at(t_s)
+        outage = next((outage for outage in self._outages if outage.start_s < t_s <= outage.end_s), None)
         t_s = sent = outage.start_s if outage else t_s
         for _ in range(_SETTLE):
             step = self.step_at(sent)
