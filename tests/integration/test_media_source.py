@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 
 from splitmesh.errors import SourceError
+from splitmesh.media import stream
 from splitmesh.media.captured import Captured
 from splitmesh.media.clip import read_index, write_test_clip
+from splitmesh.media.probe import Acceleration, DecoderProbe, probe_decoders
 from splitmesh.media.source import VideoSource, open_source
 
 
@@ -263,6 +265,20 @@ def test_hardware_that_is_absent_falls_back_with_a_reason(clip: Path, caplog: py
         assert len(drain(source)) == 30
     if label == "software":
         assert "decoding h264 in software: vaapi is not usable" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["cuda", "v4l2m2m"])
+def test_hardware_that_promises_but_fails_falls_back_without_losing_a_picture(
+    clip: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if any(probe.usable for probe in probe_decoders("h264")):
+        pytest.skip("this machine decodes h264 in hardware")
+    promise = DecoderProbe(Acceleration(name), True, "as the driver says")
+    monkeypatch.setattr(stream, "probe_decoders", lambda codec: [promise])
+    with caplog.at_level(logging.WARNING), open_source(clip, pace=False, hwaccel=name) as source:
+        assert [index_of(f) for f in drain(source)] == list(range(30))
+        assert source.wait_opened(0).decoder == "software"
+    assert f"{name} failed" in caplog.text or f"{name} decoded nothing" in caplog.text
 
 
 def test_http_file_is_played_like_a_file(clip: Path) -> None:

@@ -57,6 +57,7 @@ class VideoSource:
         self._timeline: Timeline | None = None
         self._live = address.kind in (SourceKind.STREAM, SourceKind.DEVICE)
         self._bursty = False
+        self._was_open = False
         self._pacer = Pacer()
         self._first_ns = 0
         self._last_ns = 0
@@ -82,7 +83,7 @@ class VideoSource:
         )
 
     async def opened(self) -> SourceInfo:
-        """Waits until the source was opened for the first time. Raises SourceError if it can't be."""
+        """Waits for the first picture. Raises SourceError if there is none."""
         return await asyncio.shield(asyncio.wrap_future(self._info))
 
     def wait_opened(self, timeout_s: float | None = None) -> SourceInfo:
@@ -179,7 +180,7 @@ class VideoSource:
                 continue
             except SourceError as exc:
                 self._stats.connect_failures += 1
-                if not self._live or not (exc.retryable or self._info.done()):
+                if not self._live or not (exc.retryable or self._was_open):
                     raise
                 reason, more = str(exc), True
             except (av.error.FFmpegError, Stalled) as exc:
@@ -215,11 +216,10 @@ class VideoSource:
         else:
             elapsed_ns = time.monotonic_ns() - self._last_ns if self._live else None
             self._timeline.restart(time_base=video.time_base, frame_ns=video.frame_ns, elapsed_ns=elapsed_ns)
-        if not self._info.done():
-            self._info.set_result(video.info)
-        elif self._live:
+        if self._was_open and self._live:
             self._stats.reconnects += 1
             log.info("%s: connected again", self._address.shown)
+        self._was_open = True
 
     def _await_retry(self, reason: str, waiting_since_s: float) -> None:
         waited_s = time.monotonic() - waiting_since_s
@@ -240,6 +240,8 @@ class VideoSource:
             if self._closing.is_set():
                 return False
             self._backoff.succeeded()
+            if not self._info.done():
+                self._info.set_result(video.info)
             if not self._hand_over(index, picture, video.decode_ns):
                 return False
         return not self._closing.is_set()
