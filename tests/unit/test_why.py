@@ -57,7 +57,7 @@ def test_the_whole_story(lab_run: Path, wanted: str, capsys: pytest.CaptureFixtu
     for words in (
         "lab-edge.r1.2", "the edge ran the tail itself", "131.5 ms", "in time", "deadline 150 ms",
         "split/n60/u8zstd-4", "best utility: split in time for sure", "timer",
-        "85.0 ms from the decision, 97% sure", "126.5 ms from the decision (+41.5 ms off)",
+        "85.0 ms from the decision, 97% sure", "127.5 ms from the decision (+42.5 ms off)",
         "2.50 Mbit/s", "13,100 bytes to worker-1", "local", "190.0", "2.0%",
         "head 42.0", "decide", "offload", "worker", "tail", "cloud", "█",
     ):  # fmt: skip
@@ -118,6 +118,15 @@ def test_a_strange_clock_is_moved_into_the_request_that_it_served() -> None:
 def test_a_span_whose_parent_is_lost_hangs_below_the_frame() -> None:
     rows = placed((span("frame", 0, 100, parent=None), span("late", 50, 60, parent="gone")))
     assert [(row.span.name, row.depth) for row in rows] == [("frame", 0), ("late", 1)]
+
+
+def test_measured_ends_where_the_result_is_handed_on() -> None:
+    spans = (
+        span("frame", 0, 100_000_000, parent=None),
+        span("decide", 10_000_000, 11_000_000, parent="frame"),
+        span("emit", 90_000_000, 100_000_000, parent="frame"),
+    )
+    assert Story(record(1), spans).measured_ms == pytest.approx(80.0)
 
 
 def test_measured_needs_both_spans() -> None:

@@ -35,12 +35,12 @@ class Story:
 
     @property
     def measured_ms(self) -> float | None:
-        """Decision to result; None unless the spans tell when the frame was decided."""
-        decided = next((s for s in self.spans if s.name == "decide"), None)
-        frame = next((s for s in self.spans if s.name == "frame"), None)
-        if decided is None or frame is None or self.record.latency_ms is None:
+        """Start of the decision to the result, as `predicted_ms` counts; None unless the spans tell."""
+        named = {span.name: span for span in self.spans if span.service == "edge"}
+        if "decide" not in named or "frame" not in named or self.record.latency_ms is None:
             return None
-        return self.record.latency_ms - (decided.end_unix_ns - frame.start_unix_ns) / 1e6
+        result_ns = named["emit"].start_unix_ns if "emit" in named else named["frame"].end_unix_ns
+        return (result_ns - named["decide"].start_unix_ns) / 1e6
 
 
 @dataclass(frozen=True, slots=True)
