@@ -53,8 +53,10 @@ class Key:
 
 
 def keys_of(model: type[Settings]) -> dict[str, Key]:
-    """Field name → Key, in the order of declaration (shared fields first)."""
-    return {name: _key(model.section, name, info) for name, info in model.model_fields.items()}
+    """Field name → Key in the order of declaration: the section's own fields first, then the shared ones."""
+    own = model.__annotations__
+    ordered = sorted(model.model_fields.items(), key=lambda item: item[0] not in own)
+    return {name: _key(model.section, name, info) for name, info in ordered}
 
 
 def near(name: str, known: Iterable[str]) -> str:

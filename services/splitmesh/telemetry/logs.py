@@ -19,7 +19,7 @@ _QUERY_SECRET = re.compile(
     r"([?&](?:token|password|passwd|pwd|secret|key|apikey|api_key|sig|signature)=)[^&\s]+", re.I
 )
 _COLOURS = {"WARNING": "33", "ERROR": "31", "CRITICAL": "31;1"}
-_NOISY = ("numexpr", "opentelemetry", "urllib3", "uvicorn.access", "nats", "asyncio")
+_NOISY = ("numexpr", "opentelemetry", "urllib3", "uvicorn", "nats", "asyncio")
 
 
 def configure_logs(*, as_json: bool = False, level: str = "INFO", stream: TextIO | None = None) -> None:
