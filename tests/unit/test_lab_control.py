@@ -18,7 +18,7 @@ from splitmesh.lab.fate import Fate, WorkerFate, worker_fate
 from splitmesh.lab.film import banner
 from splitmesh.lab.link.trace import LinkTrace, Outage, Step
 from splitmesh.lab.references import ReferenceCache, even_sample, score_records
-from splitmesh.lab.truth import LinkTruth
+from splitmesh.lab.truth import LinkTruth, emulation_report
 from splitmesh.settings.model import EdgeSettings
 from splitmesh.settings.units import Outage as OutageSetting
 
@@ -143,3 +143,14 @@ def test_files_appear_whole_and_errors_name_the_path(tmp_path: Path):
     with pytest.raises(OutputError):
         make_folder(tmp_path / "new" / "a.json")
     assert versions()["splitmesh"]
+
+
+def test_the_emulator_is_judged_by_its_saturated_seconds_only():
+    rows = [
+        {"up": {"busy": 1.0, "asked_bytes": 1000, "delivered_bytes": 990}},
+        {"up": {"busy": 0.99, "asked_bytes": 1000, "delivered_bytes": 1030}},
+        {"up": {"busy": 0.2, "asked_bytes": 1000, "delivered_bytes": 10}},
+        {"up": {"busy": 1.0, "asked_bytes": 0, "delivered_bytes": 0}},
+    ]
+    assert emulation_report(rows) == {"saturated_s": 2, "throughput_median_error": 0.02}
+    assert emulation_report([]) == {"saturated_s": 0, "throughput_median_error": None}

@@ -19,13 +19,13 @@ from splitmesh.lab.film import film_run
 from splitmesh.lab.link.presets import load_link
 from splitmesh.lab.mesh import Mesh, MeshSetup
 from splitmesh.lab.plots import PlotData, as_png, draw
-from splitmesh.lab.records import RunRecords, read_records
+from splitmesh.lab.records import RunRecords, read_jsonl, read_records
 from splitmesh.lab.references import measure_fidelity
 from splitmesh.lab.report import render_report
 from splitmesh.lab.stages import Ingredients, gather
 from splitmesh.lab.summary import Fidelity, RunFacts, summarise
 from splitmesh.lab.supervise import StreamOutcome, run_mesh
-from splitmesh.lab.truth import LinkTruth
+from splitmesh.lab.truth import LinkTruth, emulation_report
 from splitmesh.models.fetch import default_cache
 from splitmesh.policy.baselines import make_policy
 from splitmesh.settings.model import LabSettings
@@ -87,7 +87,7 @@ def _stream(
     """The live part; None if it was interrupted before it began."""
     available = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
     cores = share_cores(available, edge_threads=settings.threads)
-    for stale in ("results.jsonl", "summary.json", "report.html", "report.png", "annotated.mp4"):
+    for stale in ("results.jsonl", "summary.json", "report.html", "report.png", "annotated.mp4", "link.jsonl"):
         (out / stale).unlink(missing_ok=True)
     mesh = Mesh(MeshSetup(settings, ingredients.source, ingredients.bundle.folder, out, cores))
     fate = worker_fate(settings.kill_worker_s, settings.restart_worker_s)
@@ -180,7 +180,7 @@ def _facts(lab: LabRun) -> RunFacts:
         outages=lab.truth.outages(lab.duration_s or settings.duration_s),
         worker_kills=tuple(lab.outcome.worker_kills),
         link_accuracy={
-            **lab.outcome.link_report,
+            **emulation_report(read_jsonl(lab.out / "link.jsonl")),
             "estimate_median_error": None if error is None else round(error, 4),
         },
         versions=versions(),

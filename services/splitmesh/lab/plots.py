@@ -132,14 +132,18 @@ def _link_panel(panel: Axes, data: PlotData) -> None:
     if seen:
         estimate = np.asarray([r.link["bandwidth_bps"] for r in seen]) / 1e6
         panel.plot(_times(seen), estimate, color=_ESTIMATE, linewidth=1.2, label="the edge's estimate")
-    top = max([*values, 0.1]) if data.capacity else None
-    panel.set_ylim(0.0, top * 1.35 if top else None)
+    if data.capacity:
+        top = max([*values, 0.1])
+        highest = max((r.link["bandwidth_bps"] / 1e6 for r in seen), default=0.0)
+        panel.set_ylim(0.0, max(top * 1.35, min(highest * 1.1, top * 2.2)))
+    else:
+        panel.set_ylim(bottom=0.0)
     panel.set_ylabel("link\nMbit/s", **_STYLE)
     for start, length in data.outages:
         panel.annotate("outage", (start + length / 2, 0.9), xycoords=("data", "axes fraction"), ha="center",
                        fontsize=8, color=_OUTAGE)
     for at in data.kills:
-        panel.annotate("worker killed", (at, 0.9), xycoords=("data", "axes fraction"), xytext=(4, 0),
+        panel.annotate("worker killed", (at, 0.76), xycoords=("data", "axes fraction"), xytext=(4, 0),
                        textcoords="offset points", fontsize=8, color=_OUTAGE)
     if data.capacity or seen:
         _legend(panel)

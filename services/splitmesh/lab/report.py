@@ -15,6 +15,7 @@ from splitmesh.lab.plots import OUTCOME_COLOUR, PlotData, as_svg, draw
 from splitmesh.lab.summary import answered_in_time
 
 _MISSES_SHOWN = 12
+_WORTH_TELLING_MS = 1.0
 _MEANING: Mapping[Outcome, str] = {
     Outcome.LOCAL: "whole model on the edge",
     Outcome.SPLIT: "head on the edge, tail on the worker",
@@ -196,7 +197,8 @@ def why(record: FrameRecord) -> str:
     parts = [text for text in (record.reason, record.note) if text]
     if record.times_ms:
         longest = sorted(record.times_ms.items(), key=lambda item: -item[1])[:3]
-        parts.append("time went to " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in longest))
+        told = ", ".join(f"{name} {ms:.0f} ms" for name, ms in longest if ms >= _WORTH_TELLING_MS)
+        parts += [f"time went to {told}"] if told else []
     return "; ".join(parts) or "no reason was recorded"
 
 
@@ -206,10 +208,18 @@ def _median(values: Sequence[float]) -> float | None:
 
 def _link_note(summary: Mapping[str, Any]) -> str:
     accuracy = summary["link_accuracy"]
-    if not accuracy:
-        return ""
-    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in accuracy.items())
-    return f"Link accuracy: {told}."
+    told = []
+    if accuracy.get("throughput_median_error") is not None:
+        told.append(
+            f"In the {accuracy['saturated_s']} seconds in which the uplink was always busy, the emulator carried "
+            f"what its trace asks for within {share(accuracy['throughput_median_error'])} (median)."
+        )
+    if accuracy.get("estimate_median_error") is not None:
+        told.append(
+            f"The edge's bandwidth estimate was off by {share(accuracy['estimate_median_error'])} (median over its "
+            "decisions outside outages; it learns only from what it sends)."
+        )
+    return " ".join(told)
 
 
 def _footer(summary: Mapping[str, Any]) -> str:

@@ -32,8 +32,6 @@ class StreamOutcome:
     """The last one the edge gave."""
     link_offset_s: float = 0.0
     """When the link's trace clock began."""
-    link_report: dict[str, Any] = field(default_factory=dict)
-    """What the link emulator says of its own accuracy."""
 
 
 class Supervisor:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from splitmesh.frames.record import FrameRecord
 from splitmesh.lab.link.trace import LinkTrace
 
 _WINDOW_S = 1.0
+_BUSY = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class LinkTruth:
 
     def outages(self, duration_s: float) -> tuple[tuple[float, float], ...]:
         """(start_s, length_s) of those that began during the run."""
-        starts = ((outage.start_s + self.offset_s, outage.length_s) for outage in self.trace.outages)
+        starts = ((round(outage.start_s + self.offset_s, 2), outage.length_s) for outage in self.trace.outages)
         return tuple(sorted((start, length) for start, length in starts if start < duration_s))
 
     def estimate_error(self, records: Sequence[FrameRecord]) -> float | None:
@@ -55,3 +57,18 @@ class LinkTruth:
             if estimate > 0.0 and true > 0.0:
                 errors.append(abs(estimate - true) / true)
         return statistics.median(errors) if errors else None
+
+
+def emulation_report(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | int | None]:
+    """How well the emulator kept to its trace, from its per-second series (`splitmesh link --stats`).
+
+    Only seconds in which the uplink always had something to carry can tell: `saturated_s` counts them,
+    `throughput_median_error` is the median of |delivered − asked| / asked over them, None without any.
+    """
+    errors = [
+        abs(row["up"]["delivered_bytes"] - row["up"]["asked_bytes"]) / row["up"]["asked_bytes"]
+        for row in rows
+        if row["up"]["busy"] >= _BUSY and row["up"]["asked_bytes"] > 0
+    ]
+    middle = round(statistics.median(errors), 4) if errors else None
+    return {"saturated_s": len(errors), "throughput_median_error": middle}
