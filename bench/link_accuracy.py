@@ -159,7 +159,7 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
             seconds, [row["delivered_bytes"] * 8e-6 for row in result["rows"]], ".", color="#06c", label="delivered"
         )
         axis.set_title(f"{name}: {result['ratio_total']:.1%}, CPU {result['relay_cpu_share']:.0%}", fontsize=9)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.1 * max(row["delivered_bytes"] for row in result["rows"]) * 8e-6)
         axis.set_xlabel("s", fontsize=8)
         axis.set_ylabel("Mbit/s", fontsize=8)
     axes.flat[0].legend(fontsize=8)

@@ -91,7 +91,7 @@ PRESETS: Final[dict[str, Callable[[float], LinkTrace]]] = {
     "lan": _steady("lan", 100e6, 0.5, 0.0, 100e6),
     "wifi": _wandering("wifi", 30e6, 0.3, 4, 2, 60e6),
     "lte": _wandering("lte", 10e6, 0.4, 28, 5, 30e6),
-    "3g": _wandering("3g", 1.2e6, 0.45, 70, 15, 4e6),
+    "3g": _wandering("3g", 1.2e6, 0.45, 70, 8, 4e6),
     "adsl": _steady("adsl", 1e6, 18, 1, 8e6),
     "satellite": _steady("satellite", 3e6, 280, 6, 20e6),
     "dead": _steady("dead", 0, 25, 0, 0),
