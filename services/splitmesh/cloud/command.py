@@ -1,0 +1,157 @@
+"""Composes and runs one worker: `splitmesh cloud`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from splitmesh.bus.nats import BusState, NatsBus, connect_nats
+from splitmesh.cloud.hosted import Hosted
+from splitmesh.cloud.service import Worker, WorkerOptions
+from splitmesh.inference.planner import ensure_plan
+from splitmesh.models.fetch import default_cache
+from splitmesh.models.registry import resolve_model
+from splitmesh.plan.bundle import Bundle, read_bundle
+from splitmesh.settings.model import CloudSettings
+from splitmesh.settings.process import announce_ready, pin_process
+from splitmesh.telemetry.metrics import CloudMetrics, Metrics, Reconnected
+from splitmesh.telemetry.tracing import Tracing
+from splitmesh.web.server import StatusServer
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_THREADS_PER_RUN = 4
+"""Small vision models gain little from more threads than this in one run; the others serve a second request."""
+
+
+def run(settings: CloudSettings) -> int:
+    """Serve until SIGINT/SIGTERM, then drain; the exit status."""
+    pin_process(settings.cpu)
+    return asyncio.run(_run(settings, _bundle(settings)))
+
+
+def share_threads(threads: int) -> tuple[int, int]:
+    """(requests served at the same time, threads of each), together at most `threads`."""
+    slots = -(-threads // _THREADS_PER_RUN)
+    return slots, threads // slots
+
+
+def _bundle(settings: CloudSettings) -> Bundle:
+    """The plan folder of the settings; without one, the cuts of the model, from the cache."""
+    if settings.plan is not None:
+        return read_bundle(settings.plan)
+    model = resolve_model(settings.model, settings.manifest, progress=lambda _stage, _share: None)
+    return ensure_plan(
+        model.path,
+        model.manifest,
+        [],
+        default_cache() / "plans" / f"{model.manifest.name}-{model.sha256[:10]}-parts.plan",
+        threads=settings.threads,
+        progress=lambda stage, share: _log.info("plan: %s (%.0f %%)", stage, 100 * share),
+        anchors=model.anchors,
+        providers=settings.providers,
+    )
+
+
+async def _run(settings: CloudSettings, bundle: Bundle) -> int:
+    metrics = Metrics()
+    slots, threads = share_threads(settings.threads)
+    tracing = Tracing(
+        "cloud",
+        instance=settings.name,
+        sample_ratio=settings.trace_ratio,
+        span_log=settings.span_log,
+        otlp_endpoint=settings.otlp_endpoint,
+    )
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    web, bus = None, None
+    try:
+        hosted = await asyncio.to_thread(Hosted, bundle, threads=threads, providers=settings.providers)
+        worker = Worker(
+            WorkerOptions(
+                name=settings.name,
+                tenant=settings.tenant,
+                slots=slots,
+                queue_limit=settings.queue_limit,
+                heartbeat_s=settings.heartbeat_ms / 1e3,
+                max_payload_bytes=settings.max_payload_bytes,
+            ),
+            [hosted],
+            tracing=tracing,
+            metrics=metrics.cloud,
+        )
+        web = await _serve_pages(settings, worker, metrics)
+        await worker.warm_up()
+        bus = await _unless(stopping, _connect(settings, metrics.cloud))
+        if bus is not None:
+            await worker.start(bus)
+            _freeze_garbage()
+            announce_ready(
+                settings.ready_json, name=settings.name, pid=os.getpid(), web_port=web.port if web else None
+            )
+            _log.info("%s serves %r, %d at a time with %d threads each", settings.name, hosted, slots, threads)
+            await stopping.wait()
+        _log.info("%s drains", settings.name)
+        await worker.drain(settings.drain_s)
+    finally:
+        if bus is not None:
+            await bus.drain()
+        await asyncio.to_thread(tracing.close)
+        if web is not None:
+            await web.stop()
+    return 0
+
+
+async def _serve_pages(settings: CloudSettings, worker: Worker, metrics: Metrics) -> StatusServer | None:
+    if settings.web_port is None:
+        return None
+    web = StatusServer(
+        settings.web_host,
+        settings.web_port,
+        registry=metrics.registry,
+        status=lambda: worker.status().to_json(),
+        ready=worker.readiness,
+    )
+    await web.start()
+    return web
+
+
+async def _connect(settings: CloudSettings, metrics: CloudMetrics) -> NatsBus:
+    seen: list[str] = []
+
+    def on_state(state: str) -> None:
+        if state == BusState.CONNECTED and seen:
+            metrics.reconnected(Reconnected.BROKER)
+        seen.append(state)
+
+    return await connect_nats(settings.nats_url, name=settings.name, on_state=on_state)
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of `work`, or None if `stopping` came first; `work` is then cancelled."""
+    task = asyncio.create_task(work)
+    stop = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for each in (task, stop):
+            each.cancel()
+        await asyncio.gather(task, stop, return_exceptions=True)
+
+
+def _freeze_garbage() -> None:
+    """Models and libraries never become garbage: keep the collector from looking at them while frames wait."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)

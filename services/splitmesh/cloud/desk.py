@@ -1,0 +1,85 @@
+"""Owns what leaves a worker as a reply: answers and refusals, each counted and traced. Decides nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from splitmesh.bus.base import Bus
+from splitmesh.cloud.hosted import Executed
+from splitmesh.cloud.job import Job
+from splitmesh.errors import BusError, InferenceError, PayloadTooLarge, WireError
+from splitmesh.telemetry.metrics import CloudMetrics
+from splitmesh.wire.messages import InferReply, InferRequest, Nack, NackCode, WorkerTimes
+
+_log = logging.getLogger(__name__)
+
+_NOT_SERVED = WorkerTimes()
+
+
+class ReplyDesk:
+    """`wait_us` tells the predicted wait that goes along with every reply."""
+
+    def __init__(self, worker: str, bus: Bus, metrics: CloudMetrics, wait_us: Callable[[], int]) -> None:
+        self.served = 0
+        self.nacked: Counter[str] = Counter()
+        self._worker = worker
+        self._bus = bus
+        self._metrics = metrics
+        self._wait_us = wait_us
+
+    async def answer(self, job: Job, run: Executed) -> None:
+        """Raises InferenceError if the answer breaks the wire's rules, PayloadTooLarge if it is too long."""
+        request, times = job.request, job.served(run)
+        try:
+            raw = InferReply(job.id, self._worker, run.answer, times, self._wait_us()).encode()
+        except WireError as exc:
+            raise InferenceError(f"{request.model} gave an answer that can't be sent: {exc}") from exc
+        if await self._publish(job.reply_to, raw):
+            self.served += 1
+            self._metrics.answered(
+                model=request.model,
+                cut=request.cut,
+                queue_s=times.queue_us / 1e6,
+                decode_s=times.decode_us / 1e6,
+                service_s=times.service_us / 1e6,
+                trace_id=job.trace.trace_id,
+            )
+        job.record(run)
+        job.trace.finish(time.monotonic_ns(), attributes={"splitmesh.worker": self._worker})
+
+    async def refuse(self, job: Job, nack: Nack) -> None:
+        now_ns = time.monotonic_ns()
+        await self.refuse_message(job.reply_to, job.request, nack, job.waited(now_ns))
+        job.trace.finish(
+            now_ns,
+            keep=nack.code is not NackCode.CANCELLED,
+            attributes={"splitmesh.worker": self._worker, "splitmesh.nack": nack.code.label},
+            error=nack.code.label,
+        )
+
+    async def refuse_message(
+        self, reply_to: str, request: InferRequest | None, nack: Nack, times: WorkerTimes = _NOT_SERVED
+    ) -> None:
+        """Refuse what did not become a job; `request` None: it can't even be read."""
+        self.nacked[nack.code.label] += 1
+        model, cut = (request.model, request.cut) if request else ("", "")
+        if nack.code is NackCode.CANCELLED:
+            self._metrics.cancelled(model=model, cut=cut)
+        else:
+            self._metrics.nacked(model=model, cut=cut, code=nack.code.label)
+        frame_id = request.frame_id if request else ""
+        await self._publish(reply_to, InferReply(frame_id, self._worker, nack, times, self._wait_us()).encode())
+
+    async def _publish(self, reply_to: str, reply: bytes) -> bool:
+        """False, and logged, if the connection is gone: the sender is told so by its own bus."""
+        try:
+            await self._bus.publish(reply_to, reply)
+        except PayloadTooLarge:
+            raise
+        except BusError as exc:
+            _log.warning("a reply is lost: %s", exc)
+            return False
+        return True

@@ -1,0 +1,134 @@
+"""Owns one model as a worker serves it: the whole and every tail, from payload to answer, in one call.
+
+Runs on an executor's thread; touches no event loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from splitmesh.codec.features import decode_features, encode_features
+from splitmesh.codec.picture import decode_picture, encode_picture
+from splitmesh.errors import InferenceError, MeshError, ModelError
+from splitmesh.frames.answer import F32, Answer
+from splitmesh.frames.normalize import Normalizer
+from splitmesh.inference.session import Session, open_session
+from splitmesh.plan.bundle import Bundle
+from splitmesh.wire.messages import HostedModel
+
+_WARM_RUNS = 5
+
+
+class Abandoned(MeshError):
+    """The edge no longer needs this frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """An answer, and the monotonic nanoseconds between its steps."""
+
+    answer: Answer
+    start_ns: int
+    decoded_ns: int
+    ran_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The session behind one cut; `shapes` of the tensors that its payload must hold."""
+
+    session: Session
+    shapes: dict[str, tuple[int, ...]]
+
+
+class Hosted:
+    """Sessions for the whole model (cut "") and all cuts of `bundle`. `execute` may run on several threads."""
+
+    def __init__(self, bundle: Bundle, *, threads: int, providers: Sequence[str] = ("auto",)) -> None:
+        """Opens every session; slow. Raises ModelError."""
+        self.bundle = bundle
+        manifest = bundle.manifest
+        self.model = manifest.name
+        self.sha256 = bundle.sha256
+        self._picture = (manifest.height, manifest.width)
+        self._normalizer = Normalizer.from_manifest(manifest)
+        self._postprocess = bundle.postprocess()
+        whole = open_session(bundle.full_path, threads=threads, providers=providers)
+        self._parts = {"": _Part(whole, {})}
+        for cut in bundle.cuts:
+            shapes = dict(zip(cut.tensors, cut.shapes, strict=True))
+            session = open_session(bundle.tail_path(cut.name), threads=threads, providers=providers)
+            self._parts[cut.name] = _Part(session, shapes)
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """Names of the cuts, and "" for the whole model."""
+        return tuple(self._parts)
+
+    @property
+    def provider(self) -> str:
+        return self._parts[""].session.provider
+
+    def announced(self) -> HostedModel:
+        """As heartbeats say it. Raises WireError if a name does not fit a subject."""
+        return HostedModel(self.model, self.sha256, tuple(cut for cut in self._parts if cut))
+
+    def check(self, cut: str, sha256: str) -> None:
+        """Raises ModelError unless this very model is held, and cut there."""
+        if sha256 != self.sha256:
+            raise ModelError(f"{self.model} here is {self.sha256[:12]}, not {sha256[:12]}")
+        if cut not in self._parts:
+            raise ModelError(f"{self.model} is not cut at {cut!r} here, only at {', '.join(self.announced().cuts)}")
+
+    def execute(self, cut: str, payload: bytes, abandoned: Callable[[], bool] = lambda: False) -> Executed:
+        """Decode, run, post-process. `abandoned` is asked between the steps.
+
+        Raises CodecError, FrameShapeError, InferenceError, Abandoned.
+        """
+        part = self._parts[cut]
+        start = time.monotonic_ns()
+        inputs = self._decode(part, payload)
+        decoded = time.monotonic_ns()
+        if abandoned():
+            raise Abandoned("cancelled before the model ran")
+        outputs = part.session.run(inputs)
+        ran = time.monotonic_ns()
+        if abandoned():
+            raise Abandoned("cancelled while the model ran")
+        try:
+            answer = self._postprocess(outputs)
+        except ModelError as exc:
+            raise InferenceError(f"outputs of {self.model} at {cut or 'no cut'} can't be read: {exc}") from exc
+        return Executed(answer, start, decoded, ran, time.monotonic_ns())
+
+    def _decode(self, part: _Part, payload: bytes) -> dict[str, F32]:
+        if part.shapes:
+            return decode_features(payload, expect=part.shapes)
+        picture = decode_picture(payload, expect=self._picture)
+        return {self.bundle.manifest.input: self._normalizer.normalize(picture)}
+
+    def warm_up(self) -> dict[str, int]:
+        """Run every part on a grey picture until caches and kernels are warm; cut → nanoseconds of the median run.
+
+        Tails get what their heads make of it: made-up features could be far from anything the tail can digest.
+        """
+        grey = np.full((*self._picture, 3), 128, np.uint8)
+        inputs = {self.bundle.manifest.input: self._normalizer.normalize(grey)}
+        medians = {}
+        for cut, part in self._parts.items():
+            if part.shapes:
+                features = open_session(self.bundle.head_path(cut), providers=("cpu",)).run(inputs)
+                payload = encode_features(features, codec="u8zstd", level=8)
+            else:
+                payload = encode_picture(grey, quality=85)
+            runs = [self.execute(cut, payload) for _ in range(_WARM_RUNS)]
+            medians[cut] = sorted(run.end_ns - run.start_ns for run in runs)[_WARM_RUNS // 2]
+        return medians
+
+    def __repr__(self) -> str:
+        return f"<Hosted {self.model} {self.sha256[:12]} cuts={list(self.announced().cuts)} on {self.provider}>"

@@ -1,0 +1,49 @@
+"""Owns what a worker knows of one request between its arrival and its reply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from splitmesh.cloud.hosted import Executed, Hosted
+from splitmesh.schedule.service_time import ServiceTime
+from splitmesh.telemetry.frametrace import FrameTrace
+from splitmesh.wire.messages import InferRequest, WorkerTimes
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """All times monotonic nanoseconds of the worker."""
+
+    request: InferRequest
+    reply_to: str
+    hosted: Hosted
+    taken: ServiceTime
+    trace: FrameTrace
+    arrived_ns: int
+    deadline_ns: int
+    """Arrival plus the budget that the edge gave: clocks of two machines are never compared."""
+    abandoned: bool = False
+    """The edge cancelled it while it ran."""
+
+    @property
+    def id(self) -> str:
+        return self.request.frame_id
+
+    def waited(self, now_ns: int) -> WorkerTimes:
+        """The times of a request that was never served."""
+        return WorkerTimes(queue_us=max(0, now_ns - self.arrived_ns) // 1000)
+
+    def served(self, run: Executed) -> WorkerTimes:
+        return WorkerTimes(
+            queue_us=(run.start_ns - self.arrived_ns) // 1000,
+            decode_us=(run.decoded_ns - run.start_ns) // 1000,
+            service_us=(run.ran_ns - run.decoded_ns) // 1000,
+            postprocess_us=(run.end_ns - run.ran_ns) // 1000,
+        )
+
+    def record(self, run: Executed) -> None:
+        """Add the spans of a served request to its trace."""
+        self.trace.span("queue", self.arrived_ns, run.start_ns)
+        self.trace.span("decode", run.start_ns, run.decoded_ns)
+        self.trace.span("tail", run.decoded_ns, run.ran_ns, {"splitmesh.cut": self.request.cut or "whole"})
+        self.trace.span("postprocess", run.ran_ns, run.end_ns)
