@@ -14,14 +14,12 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription as NatsInterest
 
 from splitmesh.bus.base import Message, MessageSink
 from splitmesh.bus.border import LOST, check_url, received, translated, without_credentials
-from splitmesh.bus.inlet import Inlet
+from splitmesh.bus.interest import BusState, Interest
 from splitmesh.bus.link import LinkClient
 from splitmesh.bus.replies import Replies, await_reply
 from splitmesh.bus.rules import check_size, check_subject
@@ -41,37 +39,6 @@ _QUEUE_MESSAGES = 16_384
 _ASK_WHY_EVERY_S = 60.0
 
 
-class BusState(StrEnum):
-    """What `on_state` is told."""
-
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    DISCONNECTED = "disconnected"
-    CLOSED = "closed"
-
-
-class _Interest:
-    """One subscription of ours, which outlives connections. `nats` is its present form on the wire."""
-
-    def __init__(self, bus: NatsBus, subject: str, queue: str, sink: MessageSink) -> None:
-        self.subject = subject
-        self.queue = queue
-        self.inlet = Inlet(subject, sink)
-        self.nats: NatsInterest | None = None
-        self.client: LinkClient | None = None
-        self._bus = bus
-
-    async def take(self, msg: Msg) -> None:
-        message = received(msg)
-        if message is not None:
-            self.inlet.offer(message)
-
-    async def unsubscribe(self) -> None:
-        """Stop delivery; messages already taken are still handled. Idempotent."""
-        await asyncio.shield(asyncio.ensure_future(self._bus._end_interest(self)))
-        await self.inlet.close()
-
-
 class NatsBus:
     """See splitmesh.bus.base.Bus. Made by `connect_nats`; lives on the event loop that made it."""
 
@@ -84,7 +51,7 @@ class NatsBus:
         self._on_state = on_state
         self._client = LinkClient()
         self._replies = Replies(f"_INBOX.{secrets.token_hex(11)}")
-        self._interests: list[_Interest] = []
+        self._interests: list[Interest] = []
         self._first = asyncio.Event()
         self._reason = ""
         self._reason_at = 0.0
@@ -149,7 +116,7 @@ class NatsBus:
             if interest.client is not client:
                 await self._begin_interest(client, interest)
 
-    async def _begin_interest(self, client: LinkClient, interest: _Interest) -> None:
+    async def _begin_interest(self, client: LinkClient, interest: Interest) -> None:
         interest.client = client
         interest.nats = await client.subscribe(
             interest.subject, interest.queue, interest.take, pending_msgs_limit=_QUEUE_MESSAGES
@@ -224,14 +191,14 @@ class NatsBus:
             await self.publish(subject, payload, headers=headers, reply=reply)
             return await await_reply(future, subject, timeout_s)
 
-    async def subscribe(self, subject: str, sink: MessageSink, *, queue: str = "") -> _Interest:
+    async def subscribe(self, subject: str, sink: MessageSink, *, queue: str = "") -> Interest:
         """Effective on return, if connected; else as soon as the connection is back."""
         check_subject(subject, wildcards=True)
         if queue:
             check_subject(queue, wildcards=False)
         if self._draining is not None:
             raise BusUnavailable("the bus is closing")
-        interest = _Interest(self, subject, queue, sink)
+        interest = Interest(subject, queue, sink, self._end_interest)
         self._interests.append(interest)
         if self.connected:
             try:
@@ -261,7 +228,7 @@ class NatsBus:
                 return False
         return True
 
-    async def _end_interest(self, interest: _Interest) -> None:
+    async def _end_interest(self, interest: Interest) -> None:
         if interest not in self._interests:
             return
         self._interests.remove(interest)
@@ -270,8 +237,7 @@ class NatsBus:
         try:
             async with asyncio.timeout(CONFIRM_S):
                 await interest.nats.drain()  # type: ignore[no-untyped-call]
-        except LOST as exc:
-            _LOG.debug("unsubscribing %s on a broken connection: %s", interest.subject, exc)
+        except LOST:  # the broken connection ended it already
             interest.client.forget_subscription(interest.nats)
 
     async def _drain(self) -> None:

@@ -10,7 +10,8 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from splitmesh.bus.nats import BusState, NatsBus, connect_nats
+from splitmesh.bus.interest import BusState
+from splitmesh.bus.nats import NatsBus, connect_nats
 from splitmesh.cloud.hosted import Hosted
 from splitmesh.cloud.service import Worker, WorkerOptions
 from splitmesh.inference.planner import ensure_plan
