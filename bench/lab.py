@@ -123,7 +123,7 @@ def table(report: dict[str, Any]) -> str:
         f"\nMeans of {s['repeats']} run(s) of {s['duration_s']:g} s each: link `{s['link']}`, deadline "
         f"{s['deadline_ms']:g} ms, edge slowed ×{s['edge_slowdown']:g}, default model and clip, "
         f"{s['machine']}, {s['date']}. Score = in time × fidelity; dropped frames count as misses. "
-        f"All of it ran on one machine: {s['emulation']}"
+        f"{s['emulation']}"
     )
     return "\n".join(lines)
 
