@@ -104,6 +104,11 @@ def test_the_live_table_shows_outage_worker_state_and_notices_and_survives_no_st
     assert "OUTAGE" in text and "worker killed" in text and "- captured at -" in text
 
 
+def test_notices_stand_on_lines_of_their_own_below_the_progress_bar():
+    rows = shown(LiveView(20.0, 60.0, EDGE, notices=("first", "second"))).splitlines()
+    assert sum(row.strip("│ ").startswith("• ") for row in rows) == 2
+
+
 def test_the_plain_line_is_one_line():
     text = line(LiveView(20.0, 60.0, EDGE, {}, None, True))
     assert "\n" not in text and "hit 99.0 %" in text and "link outage" in text and "split=90 local=10" in text

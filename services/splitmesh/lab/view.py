@@ -106,7 +106,11 @@ def render(view: LiveView) -> RenderableType:
     table.add_row("cloud", _cloud_line(view))
     parts: list[RenderableType] = [table]
     if view.duration_s:
-        parts.append(ProgressBar(total=view.duration_s, completed=min(view.elapsed_s, view.duration_s), width=66))
+        line_of_its_own = Table.grid()
+        line_of_its_own.add_row(
+            ProgressBar(total=view.duration_s, completed=min(view.elapsed_s, view.duration_s), width=66)
+        )
+        parts.append(line_of_its_own)
     parts.extend(Text(f"• {notice}", style="yellow") for notice in view.notices[-4:])
     return Panel(Group(*parts), title=_title(view), title_align="left", border_style="bright_black")
 
