@@ -1,7 +1,9 @@
 """Owns the edge's accelerator: one thread, one job at a time, urgent ones first, with an honest slowdown.
 
 With slowdown K every model run of t ms is followed by a wait of (K − 1)·t ms that uses no CPU and holds the device:
-that is how a slower device is emulated. Pre-processing, codecs and post-processing run at full speed.
+that is how a slower device is emulated. t is the run's own CPU time where one thread runs it (else wall time), so
+that a run which was preempted by its neighbours is not stretched K times as if it had been working. Pre-processing,
+codecs and post-processing run at full speed.
 """
 
 from __future__ import annotations
@@ -59,10 +61,12 @@ class DeviceJob(Generic[T]):
 
     def run_model(self, session: Session, inputs: Tensors) -> dict[str, npt.NDArray[Any]]:
         """Run `session`, then hold the device for what the emulated slower device would still need."""
-        start_ns = time.monotonic_ns()
+        start_ns, start_cpu_ns = time.monotonic_ns(), time.thread_time_ns()
         outputs = session.run(dict(inputs))
         if self._slowdown > 1:
-            self.cancelled.wait((self._slowdown - 1) * (time.monotonic_ns() - start_ns) / 1e9)
+            wall_ns, cpu_ns = time.monotonic_ns() - start_ns, time.thread_time_ns() - start_cpu_ns
+            worked_ns = min(wall_ns, cpu_ns) if session.threads == 1 else wall_ns
+            self.cancelled.wait((self._slowdown - 1) * worked_ns / 1e9)
         self.busy_ms += (time.monotonic_ns() - start_ns) / 1e6
         return outputs
 

@@ -48,14 +48,14 @@ def lab_default(duration_s: float) -> LinkTrace:
 def _lab_conditions(t: float) -> tuple[float, float, float]:
     """(rate in bit/s, delay in ms, jitter in ms) at second `t` of 60."""
     if t < 15 or t >= 45:
-        return 10e6, 15.0, 1.5
+        return 10e6, 10.0, 1.0
     if t < 30:
         faded = (t - 15) / 15
-        return 10e6 * (0.6 / 10) ** faded, 15 + 75 * faded, 1.5 + 6.5 * faded
+        return 10e6 * (0.6 / 10) ** faded, 10 + 20 * faded, 1 + 3 * faded
     if t < 39:
-        return 0.6e6, 90.0, 8.0
+        return 0.6e6, 30.0, 4.0
     recovered = (t - 39) / 6
-    return 0.8e6 * (2.5 / 0.8) ** recovered, 80 - 35 * recovered, 6.0
+    return 0.8e6 * (2.5 / 0.8) ** recovered, 30 - 15 * recovered, 3.0
 
 
 def _steady(
