@@ -145,6 +145,14 @@ async def test_request(connect: Connect) -> None:
     assert [r.headers["i"] for r in replies] == [f"{i}" for i in range(100)]
 
 
+async def test_echo_comes_back_and_says_when_it_cannot(connect: Connect) -> None:
+    bus = await connect()
+    await bus.echo(timeout_s=5)
+    await bus.drain()
+    with pytest.raises(BusUnavailable):
+        await bus.echo(timeout_s=5)
+
+
 async def test_nobody_listens_is_said_at_once(connect: Connect) -> None:
     a = await connect()
     async with asyncio.timeout(2):

@@ -49,6 +49,9 @@ class Bus(Protocol):
         """Send and wait for one reply. Raises NoResponders, RequestTimeout, BusUnavailable, PayloadTooLarge."""
         ...
 
+    async def echo(self, *, timeout_s: float) -> None:
+        """Return once a small message has been to the broker and back. Raises RequestTimeout, BusUnavailable."""
+
     async def subscribe(self, subject: str, sink: MessageSink, *, queue: str = "") -> Subscription:
         """Deliver matching messages to `sink`, one after another; with `queue`, each to one group member only."""
         ...

@@ -158,6 +158,11 @@ class MemoryBus:
         self._interests.append(interest)
         return interest
 
+    async def echo(self, *, timeout_s: float) -> None:
+        with self._replies.waiting("our own inbox") as (subject, future):
+            self._send(subject, b"", None, "")
+            await await_reply(future, subject, timeout_s)
+
     async def drain(self) -> None:
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain(), name="drain memory bus")

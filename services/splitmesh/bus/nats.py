@@ -211,6 +211,11 @@ class NatsBus:
                 raise
         return interest
 
+    async def echo(self, *, timeout_s: float) -> None:
+        with self._replies.waiting("our own inbox") as (subject, future):
+            await self.publish(subject, b"")
+            await await_reply(future, subject, timeout_s)
+
     async def drain(self) -> None:
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain(), name=f"drain {self.name}")
@@ -219,13 +224,11 @@ class NatsBus:
     # endings
 
     async def _confirm(self) -> bool:
-        """True once the broker has handled all that we sent before; it echoes a message to our own inbox."""
-        with self._replies.waiting("our own inbox") as (subject, future):
-            try:
-                await self.publish(subject, b"")
-                await await_reply(future, subject, CONFIRM_S)
-            except BusError:
-                return False
+        """True once the broker has handled all that we sent before."""
+        try:
+            await self.echo(timeout_s=CONFIRM_S)
+        except BusError:
+            return False
         return True
 
     async def _end_interest(self, interest: Interest) -> None:

@@ -7,6 +7,7 @@ refreshes the tracker. Nothing here decides.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from splitmesh.wire.messages import Cancel, Heartbeat, InferReply, InferRequest,
 _log = logging.getLogger(__name__)
 
 _REPLY_TIMEOUT_S = 5.0
+_ECHO_INTERVAL_S = 0.4
+_ECHO_BYTES = 150
 _CENSORED = 1.25
 """A reply that has not come by the deadline is entered as having taken this many times the time waited."""
 _MAX_PENDING_BYTES = 1_000_000
@@ -69,6 +72,7 @@ class Offloader:
         self._tenant = tenant
         self._open: set[asyncio.Task[Reply]] = set()
         self._heartbeats: Subscription | None = None
+        self._echoing: asyncio.Task[None] | None = None
         self.uplink_bytes = 0
         self.worker_seen_ns: dict[str, int] = {}
 
@@ -76,6 +80,7 @@ class Offloader:
         """Use `bus` from now on. Before, the edge is on its own."""
         self._heartbeats = await bus.subscribe(subjects.load(self._tenant), self._on_heartbeat)
         self._bus = bus
+        self._echoing = asyncio.create_task(self._echo_for_ever(bus), name="echo")
 
     @property
     def connected(self) -> bool:
@@ -132,6 +137,9 @@ class Offloader:
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for what is under way, then give it up."""
+        if self._echoing is not None:
+            self._echoing.cancel()
+            await asyncio.wait({self._echoing})
         if self._heartbeats is not None:
             await self._heartbeats.unsubscribe()
         if self._open:
@@ -176,6 +184,21 @@ class Offloader:
             raise Refused(reply.outcome.code, reply.outcome.detail)
         verdict.answered(now_ns)
         return Reply(reply.outcome, reply.worker_id, times, network_ms, now_ns)
+
+    async def _echo_for_ever(self, bus: Bus) -> None:
+        """Learn the base delay, and notice a stall, from a few bytes twice a second: payloads alone can't tell the
+        two apart while all of them are of one size, and tell nothing while none is sent.
+        """
+        link = self._world.link
+        for number in itertools.count():
+            await asyncio.sleep(_ECHO_INTERVAL_S)
+            key = f"echo.{number}"
+            try:
+                link.on_sent(key, _ECHO_BYTES, time.monotonic_ns(), remote_ms=0.0)
+                await bus.echo(timeout_s=_REPLY_TIMEOUT_S)
+                link.on_delivered(key, time.monotonic_ns(), remote_ms=0.0)
+            except BusError:
+                link.on_lost(key)
 
     async def _on_heartbeat(self, message: Message) -> None:
         beat = Heartbeat.decode(message.payload)

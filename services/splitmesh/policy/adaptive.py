@@ -21,7 +21,9 @@ _FRESHNESS = 0.1
 """Worth of a new answer (the device's own even if it is late) to the frames that will be tracked from it."""
 _SWITCH_COST = 0.004
 _SWITCH_GAIN = 0.015
-_SWITCH_FRAMES = 4
+_CLEAR_GAIN = 0.06
+"""A gain beyond all noise of the estimates: no reason to wait."""
+_SWITCH_FRAMES = 3
 _SHOWN = 4
 _STALL_MS = 30.0
 
@@ -115,7 +117,10 @@ class Adaptive:
         incumbent = next((f for f in remotes if f.point.name == self._incumbent), None)
         if incumbent is None or incumbent.p_hit < 0.5:
             return self._take(best), False
-        if best is incumbent or best.utility - incumbent.utility < _SWITCH_GAIN:
+        gain = best.utility - incumbent.utility
+        if gain > _CLEAR_GAIN:
+            return self._take(best), False
+        if gain < _SWITCH_GAIN:
             self._challenged = 0
             return incumbent, best is not incumbent
         self._challenged = self._challenged + 1 if best.point.name == self._challenger else 1

@@ -179,7 +179,7 @@ class LabSettings(Settings):
     link: Annotated[str, Option(metavar="TRACE|PRESET")] = Field(
         "lab-default", min_length=1, description="Uplink to emulate: a preset's name or a trace file"
     )
-    edge_slowdown: Slowdown = Field(6.0, description="How many times slower than this machine the edge is")
+    edge_slowdown: Slowdown = Field(5.0, description="How many times slower than this machine the edge is")
     policy: str = Field("adaptive", min_length=1, description="How frames are placed: adaptive or a baseline")
     duration_s: Seconds = Field(60.0, ge=1, le=86_400, description="Length of the run")
     outage: Annotated[Outage | None, BeforeValidator(_outage), Option(metavar="LENGTH@START")] = Field(
