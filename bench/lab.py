@@ -30,22 +30,32 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 MARKERS = ("<!-- bench-lab:begin -->", "<!-- bench-lab:end -->")
 SPARE_S = 240.0
+OVERHEAD_S = 15.0
+"""What a run takes besides streaming, before the first one has told."""
 MEASURES = ("score", "deadline_hit", "inferred_hit", "fidelity", "uplink_bytes")
 
 
 def parsed() -> argparse.Namespace:
+    lab = {name: field.default for name, field in LabSettings.model_fields.items()}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--duration", type=float, default=60.0, help="seconds per run (default: 60)")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds over all policies (default: 3)")
-    parser.add_argument("--link", default="lab", help="link preset or trace (default: lab)")
-    parser.add_argument("--deadline", type=float, default=150.0, help="ms (default: 150)")
-    parser.add_argument("--edge-slowdown", type=float, default=6.0)
-    parser.add_argument("--outage", default="", help='extra outage, as in "5s@20s"')
-    parser.add_argument("--statics", type=int, default=10, help="at most so many static points (default: 10)")
+    parser.add_argument("--repeats", type=at_least_one, default=3, help="rounds over all policies (default: 3)")
+    parser.add_argument("--link", default=lab["link"], help="link preset or trace (default: the lab's)")
+    parser.add_argument("--deadline", type=float, default=lab["deadline_ms"], help="ms (default: the lab's)")
+    parser.add_argument("--edge-slowdown", type=float, default=lab["edge_slowdown"], help="default: the lab's")
+    parser.add_argument("--outage", default="", help='extra outages, as in "5s@20s,2s@40s/cut"')
+    parser.add_argument("--statics", type=int, default=16, help="at most so many static points (default: 16)")
     parser.add_argument("--policies", default="", help="comma-separated; default: all")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of lab.json and lab.png")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="file with the markers")
     return parser.parse_args()
+
+
+def at_least_one(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return count
 
 
 def policies(statics: int) -> list[str]:
@@ -78,21 +88,21 @@ def run_once(policy: str, seed: int, arguments: argparse.Namespace) -> dict[str,
         return summary
 
 
-def mean(values: list[float | None]) -> float | None:
+def median(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
+    return statistics.median(known) if known else None
 
 
 def condense(policy: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """One row: means over the repeats, and the span of the score."""
+    """One row: medians over the repeats, and the span of the score."""
     scores = [run["score"] for run in runs if run["score"] is not None]
     return {
         "policy": policy,
-        **{measure: mean([run[measure] for run in runs]) for measure in MEASURES},
+        **{measure: median([run[measure] for run in runs]) for measure in MEASURES},
         "score_min": min(scores, default=None),
         "score_max": max(scores, default=None),
-        "p50_ms": mean([run["latency_ms"]["p50"] for run in runs]),
-        "p95_ms": mean([run["latency_ms"]["p95"] for run in runs]),
+        "p50_ms": median([run["latency_ms"]["p50"] for run in runs]),
+        "p95_ms": median([run["latency_ms"]["p95"] for run in runs]),
         "conserved": all(run["conserved"] for run in runs),
         "captured": [run["frames"]["captured"] for run in runs],
         "incidents": [incident for run in runs for incident in run["incidents"]],
@@ -120,7 +130,7 @@ def table(report: dict[str, Any]) -> str:
         )
     s = report["scenario"]
     lines.append(
-        f"\nMeans of {s['repeats']} run(s) of {s['duration_s']:g} s each: link `{s['link']}`, deadline "
+        f"\nMedians of {s['repeats']} run(s) of {s['duration_s']:g} s each: link `{s['link']}`, deadline "
         f"{s['deadline_ms']:g} ms, edge slowed ×{s['edge_slowdown']:g}, default model and clip, "
         f"{s['machine']}, {s['date']}. Score = in time × fidelity; dropped frames count as misses. "
         f"{s['emulation']}"
@@ -150,33 +160,62 @@ def draw(report: dict[str, Any], path: Path) -> None:
     axes.barh([row["policy"] for row in rows], [row["score"] for row in rows], color=colours)
     for place, row in enumerate(rows):
         axes.plot([row["score_min"], row["score_max"]], [place, place], color="#24292f", linewidth=1.4)
-        axes.annotate(f"{row['score']:.3f}", (row["score_max"], place), xytext=(6, 0),
-                      textcoords="offset points", va="center", fontsize=9, color="#24292f")
+        axes.annotate(
+            f"{row['score']:.3f}",
+            (row["score_max"], place),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color="#24292f",
+        )
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0, labelsize=9)
     axes.set_xlim(0.0, 1.08 * max([row["score_max"] for row in rows], default=1.0))
     scenario = report["scenario"]
     axes.set_xlabel("score = answered in time × agreement with the full model", fontsize=9)
-    axes.set_title(f"link {scenario['link']}, deadline {scenario['deadline_ms']:g} ms, edge slowed "
-                   f"×{scenario['edge_slowdown']:g}, {scenario['repeats']} × {scenario['duration_s']:g} s",
-                   fontsize=10, loc="left")
+    axes.set_title(
+        f"link {scenario['link']}, deadline {scenario['deadline_ms']:g} ms, edge slowed "
+        f"×{scenario['edge_slowdown']:g}, {scenario['repeats']} × {scenario['duration_s']:g} s",
+        fontsize=10,
+        loc="left",
+    )
     figure.savefig(path, dpi=130)
+
+
+class Progress:
+    """Says after each run how it went and when all will be done."""
+
+    def __init__(self, total: int, duration_s: float) -> None:
+        self._total, self._done = total, 0
+        self._began_s = time.monotonic()
+        minutes = total * (duration_s + OVERHEAD_S) / 60
+        print(f"{total} runs of {duration_s:g} s: about {minutes:.0f} min", flush=True)
+
+    def ran(self, policy: str, summary: dict[str, Any]) -> None:
+        self._done += 1
+        left_s = (time.monotonic() - self._began_s) / self._done * (self._total - self._done)
+        end = time.strftime("%H:%M", time.localtime(time.time() + left_s))
+        print(
+            f"{self._done:3d}/{self._total} {policy:32s} score {shown(summary['score'], '{:.3f}')}  "
+            f"in time {shown(summary['deadline_hit'], '{:.1%}')}  "
+            f"by a model {shown(summary['inferred_hit'], '{:.1%}')}  conserved {summary['conserved']}  "
+            f"{left_s / 60:.0f} min left, done at {end}",
+            flush=True,
+        )
 
 
 def main() -> int:
     arguments = parsed()
     names = [n for n in arguments.policies.split(",") if n] or policies(arguments.statics)
-    total = len(names) * arguments.repeats
-    minutes = total * (arguments.duration + 15) / 60
-    print(f"{total} runs of {arguments.duration:g} s: about {minutes:.0f} min", flush=True)
+    progress = Progress(len(names) * arguments.repeats, arguments.duration)
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for repeat in range(arguments.repeats):
         for name in names:
             summary = run_once(name, repeat, arguments)
             runs[name].append(summary)
-            print(f"{repeat + 1}/{arguments.repeats} {name:32s} score {shown(summary['score'], '{:.3f}')}  "
-                  f"in time {shown(summary['deadline_hit'], '{:.1%}')}  conserved {summary['conserved']}", flush=True)
+            progress.ran(name, summary)
     rows = sorted((condense(name, runs[name]) for name in names), key=lambda row: -(row["score"] or 0.0))
     some = next(iter(runs.values()))[0]
     report = {
