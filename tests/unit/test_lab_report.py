@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
+import pytest
 from lab_run import (
     CAPACITY,
     OUTAGE,
@@ -16,7 +17,7 @@ from lab_run import (
 from rich.console import Console
 
 from splitmesh.frames.outcome import Outcome
-from splitmesh.lab.plots import PlotData, as_png, capacity_steps, draw
+from splitmesh.lab.plots import PlotData, as_png, capacity_steps, draw, shares
 from splitmesh.lab.records import check_lines
 from splitmesh.lab.report import render_report, why
 from splitmesh.lab.summary import Fidelity, summarise
@@ -45,9 +46,48 @@ def test_the_report_is_one_file_without_external_resources():
     assert "$" not in re.sub(r"<svg.*</svg>", "", text, flags=re.DOTALL)
 
 
+def test_the_report_links_the_files_that_lie_beside_it_and_no_others():
+    run = made_up_run()
+    summary = summarise(run, made_up_facts(), made_up_fidelity(run))
+    text = render_report(summary, made_up_plot(run), files=("results.jsonl", "annotated.mp4", ".hidden", "spans"))
+    assert set(re.findall(r"""(?:src|href)=["'](?!#|data:)([^"']+)""", text)) == {"results.jsonl", "annotated.mp4"}
+    assert "<video" in text and "<video" not in page()
+
+
+def test_the_shares_of_the_outcomes_add_up_to_one_wherever_frames_were_captured():
+    data = made_up_plot(made_up_run())
+    edges, by_outcome = shares(data, 1.0)
+    total = sum(by_outcome.values())
+    assert len(edges) == len(total) + 1 and set(total[:30].round(9)) == {1.0}
+    assert by_outcome[Outcome.LOCAL][14] == 1.0 and by_outcome[Outcome.RESUMED][12] == 0.6
+
+
+@pytest.mark.parametrize("without", ["capacity", "fidelity", "outages", "kills", "title"])
+def test_the_picture_does_without_what_is_not_known(without):
+    data = dataclasses.replace(made_up_plot(made_up_run()), **{without: "" if without == "title" else ()})
+    if without == "fidelity":
+        data = dataclasses.replace(data, fidelity={})
+    drawn = draw(data)
+    words = {text.get_text() for panel in drawn.axes for text in panel.texts}
+    assert {"Uplink", "How frames were answered", "Latency", "Fidelity"} <= words
+    assert ("not measured" in words) == (without == "fidelity")
+    assert any("outage" in word for word in words) == (without != "outages")
+
+
+def test_titles_and_legends_lie_outside_the_data():
+    drawn = draw(made_up_plot(made_up_run()))
+    drawn.canvas.draw()
+    for panel in drawn.axes:
+        data_area = panel.get_window_extent()
+        assert panel.get_legend() is None or panel.get_legend().get_window_extent().y0 >= data_area.y1
+        for above, below in zip(drawn.axes, drawn.axes[1:], strict=False):
+            titles = [t.get_window_extent() for t in below.texts[:1]]
+            assert all(box.y1 <= above.get_window_extent().y0 for box in titles)
+
+
 def test_the_report_tells_the_conservation_law_the_points_and_the_misses():
     text = page()
-    assert "The conservation law <b class=\"good\">holds</b>" in text
+    assert 'The conservation law <b class="good">holds</b>' in text
     assert "split/c2/u8zstd-5" in text and "ring full" in text and "time went to network 120 ms" in text
     assert "outage of 4 s at 12 s" in text and "worker killed at 22 s" in text
 
@@ -79,8 +119,15 @@ def test_the_capacity_drops_to_zero_within_outages_and_ends_with_the_run():
 
 
 def test_why_names_the_reason_the_note_and_where_time_went():
-    told = why(frame(0, Outcome.RESUMED, 170.0, note="timer", times_ms={"head": 40.0, "network": 80.0, "encode": 2.0,
-                                                                        "resume": 30.0}))
+    told = why(
+        frame(
+            0,
+            Outcome.RESUMED,
+            170.0,
+            note="timer",
+            times_ms={"head": 40.0, "network": 80.0, "encode": 2.0, "resume": 30.0},
+        )
+    )
     assert told == "highest utility; timer; time went to network 80 ms, head 40 ms, resume 30 ms"
     assert why(frame(0, Outcome.SHED, None, reason="")) == "no reason was recorded"
 
@@ -94,8 +141,18 @@ def shown(view: LiveView) -> str:
 
 def test_the_live_table_shows_what_the_edge_says():
     text = shown(LiveView(20.0, 60.0, EDGE, {"served": 300, "predicted_wait_ms": 4.0}, 4.0e6))
-    for expected in ("412 captured at 24.9 fps", "99.0 % last 5 s", "p50 61 ms", "split 90%", "true 4.00 Mbit/s",
-                     "estimated 3.10 Mbit/s", "840 kbit/s", "served 300", "breaker closed", "40 s left"):
+    for expected in (
+        "412 captured at 24.9 fps",
+        "99.0 % last 5 s",
+        "p50 61 ms",
+        "split 90%",
+        "true 4.00 Mbit/s",
+        "estimated 3.10 Mbit/s",
+        "840 kbit/s",
+        "served 300",
+        "breaker closed",
+        "40 s left",
+    ):
         assert expected in text
 
 

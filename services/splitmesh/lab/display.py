@@ -118,10 +118,14 @@ def summary_panel(summary: Mapping[str, Any]) -> Panel:
     table.add_row("conservation", Text(*conserved))
     for fault in (*summary["faults"], *summary["incidents"]):
         table.add_row("", Text(fault, style="red"))
-    table.add_row("in time", f"{share(summary['deadline_hit'])} within {summary['deadline_ms']:g} ms "
-                             f"({share(summary['inferred_hit'])} by a model)")
-    table.add_row("latency", f"p50 {amount(latency['p50'])}   p95 {amount(latency['p95'])}   "
-                             f"p99 {amount(latency['p99'])} ms")
+    table.add_row(
+        "in time",
+        f"{share(summary['deadline_hit'])} within {summary['deadline_ms']:g} ms "
+        f"({share(summary['inferred_hit'])} by a model)",
+    )
+    table.add_row(
+        "latency", f"p50 {amount(latency['p50'])}   p95 {amount(latency['p95'])}   p99 {amount(latency['p99'])} ms"
+    )
     fidelity = summary["fidelity"]
     told = summary["fidelity_note"] if fidelity is None else f"{fidelity:.3f}  {summary['fidelity_note']}"
     table.add_row("fidelity", told)
@@ -131,5 +135,9 @@ def summary_panel(summary: Mapping[str, Any]) -> Panel:
     table.add_row("decisions", ", ".join(f"{point} {share(count / max(captured, 1))}" for point, count in top) or "–")
     table.add_row("emulated", Text(summary["emulation"], style="bright_black"))
     style = "green" if summary["conserved"] and not summary["incidents"] else "red"
-    return Panel(table, title=f"{summary['policy']} · {summary['model']} · {summary['duration_s']:g} s",
-                 title_align="left", border_style=style)
+    return Panel(
+        table,
+        title=f"{summary['policy']} · {summary['model']} · {summary['duration_s']:g} s",
+        title_align="left",
+        border_style=style,
+    )

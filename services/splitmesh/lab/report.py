@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from importlib import resources
 from string import Template
@@ -15,6 +16,16 @@ from splitmesh.lab.plots import OUTCOME_COLOUR, PlotData, as_svg, draw
 from splitmesh.lab.summary import answered_in_time
 
 _MISSES_SHOWN = 12
+_BAR_PX = 110
+_ENOUGH_S = 5
+"""Seconds of a busy uplink below which nothing is said of the emulator's accuracy."""
+_FILM = "annotated.mp4"
+_FILES: Mapping[str, str] = {
+    _FILM: "annotated video",
+    "results.jsonl": "every frame (JSON lines)",
+    "summary.json": "these figures (JSON)",
+    "link.jsonl": "the link, per second",
+}
 _WORTH_TELLING_MS = 1.0
 _MEANING: Mapping[Outcome, str] = {
     Outcome.LOCAL: "whole model on the edge",
@@ -27,16 +38,21 @@ _MEANING: Mapping[Outcome, str] = {
 }
 
 
-def render_report(summary: Mapping[str, Any], data: PlotData) -> str:
-    """The page. `summary` is what `summarise` returned, `data` the same run for the plots."""
+def render_report(summary: Mapping[str, Any], data: PlotData, *, files: Sequence[str] = ()) -> str:
+    """The page. `summary` is what `summarise` returned, `data` the same run for the plots.
+
+    files: names of files beside the page that it may link to; those it has words for are linked.
+    """
     template = Template(resources.files("splitmesh.lab").joinpath("report.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=escape(f"splitmesh lab · {summary['policy']} on {summary['link']}"),
         subtitle=escape(_subtitle(summary)),
+        files=_files(files),
+        video=_video(files),
         banner=_banner(summary),
         tiles=_tiles(summary),
         score_note=escape(_score_note(summary)),
-        plot=as_svg(draw(data)),
+        plot=as_svg(draw(replace(data, title=""))),
         conservation=_conservation(summary),
         outcomes=_outcomes(summary, data),
         points=_points(summary, data.records),
@@ -51,7 +67,7 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: S
     """An HTML table; cells are HTML already, columns in `numeric` are right-aligned."""
 
     def cells(tag: str, row: Sequence[str]) -> str:
-        return "".join(f'<{tag}{" class=n" if i in numeric else ""}>{cell}</{tag}>' for i, cell in enumerate(row))
+        return "".join(f"<{tag}{' class=n' if i in numeric else ''}>{cell}</{tag}>" for i, cell in enumerate(row))
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f"<table><thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
@@ -74,11 +90,15 @@ def size(count: float) -> str:
 
 
 def _subtitle(summary: Mapping[str, Any]) -> str:
-    parts = [f"model {summary['model']}", f"{summary['duration_s']:g} s of {summary['source']}",
-             f"deadline {summary['deadline_ms']:g} ms", f"link {summary['link']}"]
+    parts = [
+        f"model {summary['model']}",
+        f"{summary['duration_s']:.0f} s of {summary['source']}",
+        f"deadline {summary['deadline_ms']:g} ms",
+        f"link {summary['link']}",
+    ]
     if summary["edge_slowdown"] != 1:
         parts.append(f"edge slowed ×{summary['edge_slowdown']:g}")
-    parts += [f"outage of {o['length_s']:g} s at {o['start_s']:g} s" for o in summary["outages"]]
+    parts += [f"outage of {o['length_s']:.3g} s at {o['start_s']:.3g} s" for o in summary["outages"]]
     parts += [f"worker killed at {at:g} s" for at in summary["worker_kills"]]
     return " · ".join(parts)
 
@@ -90,21 +110,39 @@ def _banner(summary: Mapping[str, Any]) -> str:
     return "".join(f'<p class="banner">{escape(note)}</p>' for note in notes)
 
 
+def _files(files: Sequence[str]) -> str:
+    links = "".join(f'<a href="{name}">{words}</a>' for name, words in _FILES.items() if name in files)
+    return f'<p class="files">{links}</p>' if links else ""
+
+
+def _video(files: Sequence[str]) -> str:
+    if _FILM not in files:
+        return ""
+    return (
+        f'<h2>The video with its answers</h2>\n<figure><video controls preload="metadata" src="{_FILM}"></video>'
+        "<figcaption>Each frame with the boxes it was given; the banner tells where they came from.</figcaption>"
+        "</figure>"
+    )
+
+
 def _tiles(summary: Mapping[str, Any]) -> str:
-    latency = summary["latency_ms"]
+    latency, frames = summary["latency_ms"], summary["frames"]
+    lost = frames.get("shed", 0) + frames.get("expired", 0)
+    conserved = "yes" if summary["conserved"] else "NO"
     tiles = [
-        (share(summary["deadline_hit"]), "answered in time"),
-        (share(summary["inferred_hit"]), "in time, by a model"),
-        (amount(summary["fidelity"], digits=3), "fidelity (F1)"),
-        (amount(summary["score"], digits=3), "score"),
-        (f"{amount(latency['p50'])} / {amount(latency['p95'])}", "latency p50 / p95, ms"),
-        (size(summary["uplink_bytes"]), "sent over the uplink"),
-        (amount(summary["frames"]["captured"]), "frames captured"),
-        ("yes" if summary["conserved"] else "NO", "every frame accounted for"),
+        (share(summary["deadline_hit"]), "answered in time", f"within {summary['deadline_ms']:g} ms of capture"),
+        (share(summary["inferred_hit"]), "by a model, in time", "the rest: carried on by the tracker, or missed"),
+        (amount(summary["fidelity"], digits=3), "fidelity", "F1 of timely answers against the whole model"),
+        (amount(summary["score"], digits=3), "score", "answered in time × fidelity"),
+        (f"{amount(latency['p50'])} / {amount(latency['p95'])} ms", "latency", "median / 95th percentile"),
+        (size(summary["uplink_bytes"]), "sent", "payload bytes over the uplink"),
+        (amount(frames["captured"]), "frames captured", f"{lost:,} of them without any answer"),
+        (conserved, "every frame accounted for", "recounted from results.jsonl"),
     ]
     return "".join(
-        f'<div class="tile"><b{_tone(label, value)}>{escape(value)}</b><span>{escape(label)}</span></div>'
-        for value, label in tiles
+        f'<div class="tile"><b{_tone(label, value)}>{escape(value)}</b><span>{escape(label)}</span>'
+        f"<small>{escape(note)}</small></div>"
+        for value, label, note in tiles
     )
 
 
@@ -139,17 +177,25 @@ def _outcomes(summary: Mapping[str, Any], data: PlotData) -> str:
     for outcome in Outcome:
         chosen = [r for r in data.records if r.outcome is outcome]
         measured = [data.fidelity[r.seq] for r in chosen if r.seq in data.fidelity and answered_in_time(r)]
-        rows.append([
-            f'<span class="swatch" style="background:{OUTCOME_COLOUR[outcome]}"></span>{outcome.value}',
-            f"{len(chosen):,}",
-            share(len(chosen) / captured),
-            share(sum(map(answered_in_time, chosen)) / len(chosen)) if chosen else "–",
-            amount(_median([r.latency_ms for r in chosen if r.latency_ms is not None])),
-            amount(statistics.fmean(measured), digits=3) if measured else "–",
-            f'<span class="soft">{_MEANING[outcome]}</span>',
-        ])
-    head = ["outcome", "frames", "share", "in time", "p50 ms", "F1 in time", ""]
-    return text_table(head, rows, numeric=(1, 2, 3, 4, 5))
+        rows.append(
+            [
+                f'<span class="swatch" style="background:{OUTCOME_COLOUR[outcome]}"></span>{outcome.value}',
+                f"{len(chosen):,}",
+                share(len(chosen) / captured),
+                _bar(len(chosen) / captured, OUTCOME_COLOUR[outcome]),
+                share(sum(map(answered_in_time, chosen)) / len(chosen)) if chosen else "–",
+                amount(_median([r.latency_ms for r in chosen if r.latency_ms is not None])),
+                amount(statistics.fmean(measured), digits=3) if measured else "–",
+                f'<span class="soft">{_MEANING[outcome]}</span>',
+            ]
+        )
+    head = ["outcome", "frames", "share", "", "in time", "p50 ms", "F1 in time", ""]
+    return text_table(head, rows, numeric=(1, 2, 4, 5, 6))
+
+
+def _bar(part: float, colour: str) -> str:
+    width = round(_BAR_PX * part)
+    return f'<span class="bar" style="width:{width}px;background:{colour}"></span>'
 
 
 def _points(summary: Mapping[str, Any], records: Sequence[FrameRecord]) -> str:
@@ -157,15 +203,17 @@ def _points(summary: Mapping[str, Any], records: Sequence[FrameRecord]) -> str:
     for point, count in summary["decisions"].items():
         chosen = [r for r in records if r.point == point]
         predicted = [r.predicted_ms for r in chosen if r.predicted_ms is not None]
-        rows.append([
-            f"<code>{escape(point)}</code>",
-            f"{count:,}",
-            share(sum(map(answered_in_time, chosen)) / count),
-            amount(_median(predicted)),
-            amount(_median([r.latency_ms for r in chosen if r.latency_ms is not None])),
-            size(statistics.fmean([r.uplink_bytes for r in chosen])) if chosen else "–",
-            ", ".join(sorted({r.outcome.value for r in chosen})),
-        ])
+        rows.append(
+            [
+                f"<code>{escape(point)}</code>",
+                f"{count:,}",
+                share(sum(map(answered_in_time, chosen)) / count),
+                amount(_median(predicted)),
+                amount(_median([r.latency_ms for r in chosen if r.latency_ms is not None])),
+                size(statistics.fmean([r.uplink_bytes for r in chosen])) if chosen else "–",
+                ", ".join(sorted({r.outcome.value for r in chosen})),
+            ]
+        )
     if not rows:
         return '<p class="soft">No frame reached a decision.</p>'
     head = ["operating point", "frames", "in time", "predicted ms", "measured ms", "bytes / frame", "ended as"]
@@ -178,17 +226,24 @@ def _misses(records: Sequence[FrameRecord]) -> str:
         return "<p>None: every captured frame was answered within its deadline.</p>"
     step = max(1, len(missed) // _MISSES_SHOWN)
     shown = missed[::step][:_MISSES_SHOWN]
-    rows = [[
-        f"<code>{escape(r.frame_id)}</code>",
-        f"{r.captured_ns / 1e9:.2f}",
-        r.outcome.value,
-        f"<code>{escape(r.point or '–')}</code>",
-        amount(r.predicted_ms),
-        amount(r.latency_ms),
-        escape(why(r)),
-    ] for r in shown]
+    rows = [
+        [
+            f"<code>{escape(r.frame_id)}</code>",
+            f"{r.captured_ns / 1e9:.2f}",
+            r.outcome.value,
+            f"<code>{escape(r.point or '–')}</code>",
+            amount(r.predicted_ms),
+            amount(r.latency_ms),
+            escape(why(r)),
+        ]
+        for r in shown
+    ]
     head = ["frame", "at s", "ended as", "decided", "predicted ms", "took ms", "why"]
-    lead = f"<p>{len(missed):,} of {len(records):,} frames missed; {len(shown)} of them, evenly spread:</p>"
+    spread = "" if len(shown) == len(missed) else f"; shown are {len(shown)}, evenly spread"
+    lead = (
+        f"<p>{len(missed):,} of {len(records):,} frames{spread}. "
+        "<code>splitmesh why FRAME</code> tells the whole story of each.</p>"
+    )
     return lead + f'<div class="scroll">{text_table(head, rows, numeric=(1, 4, 5))}</div>'
 
 
@@ -209,7 +264,7 @@ def _median(values: Sequence[float]) -> float | None:
 def _link_note(summary: Mapping[str, Any]) -> str:
     accuracy = summary["link_accuracy"]
     told = []
-    if accuracy.get("throughput_median_error") is not None:
+    if accuracy.get("throughput_median_error") is not None and accuracy["saturated_s"] >= _ENOUGH_S:
         told.append(
             f"In the {accuracy['saturated_s']} seconds in which the uplink was always busy, the emulator carried "
             f"what its trace asks for within {share(accuracy['throughput_median_error'])} (median)."
