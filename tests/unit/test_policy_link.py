@@ -102,6 +102,25 @@ def test_an_overdue_ack_shows_as_a_stall_at_once() -> None:
     assert estimator.view(now_ns + 200 * MS).stalled_ms == 0
 
 
+def test_acks_that_overtake_each_other_do_not_confuse_delay_with_rate() -> None:
+    """A small message behind a large one: its own ack is back first, since the worker holds the large one longer."""
+    estimator = LinkEstimator(bandwidth_bps=5e6, base_ms=60)
+    link = FifoLink(1e7, 20.0)
+    now_ns = 0
+    for index in range(80):
+        size = (13_000, 42_000)[index % 2]
+        estimator.on_sent(f"large {index}", size, now_ns, remote_ms=25)
+        large_ns = link.send(now_ns, size, 25)
+        estimator.on_sent(f"small {index}", 150, now_ns + MS, remote_ms=0)
+        small_ns = link.send(now_ns + MS, 150, 0)
+        assert small_ns < large_ns
+        estimator.on_delivered(f"small {index}", small_ns, remote_ms=0)
+        estimator.on_delivered(f"large {index}", large_ns, remote_ms=25)
+        now_ns += 80 * MS
+    assert estimator.base_ms == pytest.approx(20, rel=0.1)
+    assert estimator.bandwidth_bps == pytest.approx(1e7, rel=0.15)
+
+
 def test_unknown_keys_teach_nothing() -> None:
     estimator = LinkEstimator()
     assert estimator.on_delivered("never sent", 5 * MS, remote_ms=1) is None

@@ -15,7 +15,7 @@ from splitmesh.policy.decision import Decision, Forecast, Observation
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.world import World
 
-_LINK_PRICE = 0.03
+_LINK_PRICE = 0.06
 _DEVICE_PRICE = 0.08
 _FRESHNESS = 0.1
 """Worth of a new answer (the device's own even if it is late) to the frames that will be tracked from it."""

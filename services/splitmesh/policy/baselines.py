@@ -12,14 +12,14 @@ _MAX_IN_FLIGHT_BYTES = 400_000
 
 
 class LocalOnly:
-    """The whole model here if it can make the deadline or the device idles, else track. Never touches the bus."""
+    """The whole model here if it should make the deadline or the device idles, else track. Never touches the bus."""
 
     name = "local-only"
 
     def decide(self, *, world: World, seen: Observation) -> Decision:
         local, track = (forecast(world.by_name[n], world, seen) for n in ("local", "track"))
         # An idle device refreshes the tracker even where a whole run can't make the deadline.
-        if local.predicted_ms <= seen.budget_ms or seen.track_age_ms is None or seen.device_backlog_ms == 0:
+        if local.p_hit >= 0.5 or seen.track_age_ms is None or seen.device_backlog_ms == 0:
             return Decision(local, "local-only", (track,))
         return Decision(track, f"local would take {local.predicted_ms:.0f} ms", (local,))
 
@@ -44,10 +44,10 @@ class Static:
         point = chosen.point
         if point.remote and world.link.in_flight_bytes > _MAX_IN_FLIGHT_BYTES:
             return f"{world.link.in_flight_bytes} bytes are unacknowledged"
-        on_device = point.place in (Place.LOCAL, Place.SPLIT)
-        device_ms = seen.device_backlog_ms + world.edge_ms(point.edge_ms)
-        if on_device and device_ms > seen.budget_ms:
+        if point.place is Place.LOCAL and seen.device_backlog_ms > 0 and chosen.p_hit < 0.5:
             return f"the device is busy for {seen.device_backlog_ms:.0f} ms"
+        if point.place is Place.SPLIT and seen.device_backlog_ms > 0 and not world.resumable(point, seen):
+            return f"the device is busy for {seen.device_backlog_ms:.0f} ms: the tail would not fit any more"
         return ""
 
 

@@ -25,6 +25,8 @@ class _InFlight:
     size_bytes: int
     sent_ns: int
     remote_ms: float
+    arrived_ns: int | None = None
+    """Known once its ack is here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +64,28 @@ class LinkEstimator:
 
     def on_delivered(self, key: str, now_ns: int, *, remote_ms: float) -> float | None:
         """An ack came now, for which the worker itself spent `remote_ms`. Returns the time spent on the path, ms."""
-        entry = self._in_flight.pop(key, None)
-        if entry is None:
+        entry = self._in_flight.get(key)
+        if entry is None or entry.arrived_ns is not None:
             return None
-        arrived_ns = now_ns - int(remote_ms * 1e6)
-        crossing_ms = (arrived_ns - entry.sent_ns) / 1e6
-        start_ns = max(entry.sent_ns, self._last_arrival_ns - int(self._base_ms * 1e6))
-        self._last_arrival_ns = max(self._last_arrival_ns, arrived_ns)
-        self._learn(max(0.05, (arrived_ns - start_ns) / 1e6), entry.size_bytes / _KB)
-        return crossing_ms
+        entry.arrived_ns = now_ns - int(remote_ms * 1e6)
+        self._learn_in_order()
+        return (entry.arrived_ns - entry.sent_ns) / 1e6
 
     def on_lost(self, key: str) -> None:
         """Nobody waits for it any longer. It teaches nothing about the rate; the breaker hears of it elsewhere."""
         self._in_flight.pop(key, None)
+        self._learn_in_order()
+
+    def _learn_in_order(self) -> None:
+        """Acks overtake each other (a worker holds some longer), bytes on the path do not: learn in sending order."""
+        while self._in_flight:
+            key, entry = next(iter(self._in_flight.items()))
+            if entry.arrived_ns is None:
+                return
+            del self._in_flight[key]
+            start_ns = max(entry.sent_ns, self._last_arrival_ns - int(self._base_ms * 1e6))
+            self._last_arrival_ns = max(self._last_arrival_ns, entry.arrived_ns)
+            self._learn(max(0.05, (entry.arrived_ns - start_ns) / 1e6), entry.size_bytes / _KB)
 
     # -- questions ------------------------------------------------------------------------------------------------
 
@@ -88,7 +99,7 @@ class LinkEstimator:
 
     @property
     def in_flight_bytes(self) -> int:
-        return sum(entry.size_bytes for entry in self._in_flight.values())
+        return sum(entry.size_bytes for entry in self._in_flight.values() if entry.arrived_ns is None)
 
     def transfer_ms(self, size_bytes: float) -> float:
         """Time the bytes alone occupy the link."""
@@ -109,6 +120,9 @@ class LinkEstimator:
         now_ms = now_ns / 1e6
         stalled_ms = 0.0
         for entry in self._in_flight.values():
+            if entry.arrived_ns is not None:
+                free_ms = max(free_ms, entry.arrived_ns / 1e6 - self._base_ms)
+                continue
             free_ms = max(entry.sent_ns / 1e6, free_ms) + self.transfer_ms(entry.size_bytes)
             overdue_ms = now_ms - (free_ms + self._base_ms + entry.remote_ms)
             if overdue_ms > 0:
