@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from splitmesh.errors import FrameShapeError
 from splitmesh.frames.answer import Answer
+from splitmesh.frames.track import MOTION_FLOOR
 from splitmesh.plan.calibrate import (
     KAPPA_PRIOR,
     KAPPA_RANGE,
-    MOTION_FLOOR,
     CodecRow,
     ModelTimes,
     TrackSample,

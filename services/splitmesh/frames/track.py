@@ -18,6 +18,8 @@ from splitmesh.frames.boxes import iou_matrix
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
+MOTION_FLOOR = 0.01
+"""Motion that is assumed at least when a tracked answer is judged: a new object is small next to a whole picture."""
 _SMALLEST_SIDE = 1e-4
 
 

@@ -15,14 +15,12 @@ import numpy.typing as npt
 
 from splitmesh.frames.answer import Answer
 from splitmesh.frames.fidelity import agreement
-from splitmesh.frames.track import Tracker, motion
+from splitmesh.frames.track import MOTION_FLOOR, Tracker, motion
 from splitmesh.policy.point import OperatingPoint, Place
 
 LIMIT = 16
 MAX_PAYLOAD_BYTES = 900_000
 """A message of the bus holds 1 MB; single frames may be a little larger than the mean."""
-MOTION_FLOOR = 0.01
-"""Motion that is assumed at least, as the policy does: new objects are small next to the whole picture."""
 KAPPA_PRIOR = 40.0
 """κ that is believed before any evidence; a static street camera at 10 fps measured 53."""
 KAPPA_RANGE = (5.0, 1000.0)

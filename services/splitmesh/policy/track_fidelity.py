@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 
-_MOTION_FLOOR = 0.01
+from splitmesh.frames.track import MOTION_FLOOR
+
 _DECAY = 0.985
 
 
@@ -62,4 +63,4 @@ class TrackFidelity:
 
 
 def _x(motion: float, age_ms: float) -> float:
-    return (motion + _MOTION_FLOOR) * age_ms / 1000
+    return (motion + MOTION_FLOOR) * age_ms / 1000
