@@ -203,7 +203,7 @@ class EdgeService:
         p, stats = self._p, self._p.source.stats
         link = p.world.link.view(time.monotonic_ns())
         p.metrics.link(bandwidth_bps=link.bandwidth_bps, base_s=link.base_ms / 1e3, backlog_bytes=link.backlog_bytes)
-        p.metrics.breaker(p.world.breaker.state.value)
+        p.metrics.breaker(p.world.breaker.state)
         p.metrics.gamma(Side.EDGE, p.world.gamma_edge.value)
         p.metrics.gamma(Side.CLOUD, p.world.gamma_cloud)
         p.metrics.spans_dropped.set(p.tracing.spans_dropped)

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
+from splitmesh.policy.breaker import BreakerState
 from splitmesh.policy.point import Place
 
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0)
@@ -24,12 +25,6 @@ class Side(StrEnum):
 
     EDGE = "edge"
     CLOUD = "cloud"
-
-
-class BreakerState(StrEnum):
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half-open"
 
 
 class Reconnected(StrEnum):
@@ -123,11 +118,9 @@ class EdgeMetrics:
         self.link_base_seconds.set(base_s)
         self.uplink_backlog_bytes.set(backlog_bytes)
 
-    def breaker(self, state: BreakerState | str) -> None:
-        """Raises ValueError unless `state` is closed, open or half-open."""
-        now = BreakerState(state)
+    def breaker(self, state: BreakerState) -> None:
         for each in BreakerState:
-            self.breaker_state.labels(each.value).set(1 if each is now else 0)
+            self.breaker_state.labels(each.value).set(1 if each is state else 0)
 
     def gamma(self, side: Side, ratio: float) -> None:
         self.gamma_ratio.labels(side.value).set(ratio)
