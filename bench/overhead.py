@@ -100,9 +100,9 @@ def run_edge(plan: Path, source: str, seconds: float, threads: int, cores: str, 
 
 def main() -> int:
     if sys.argv[1:2] == ["--bare"]:
-        plan, source, frames, threads, cores = sys.argv[2:]
-        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-        print(bare_loop(Path(plan), source, int(frames), int(threads)))
+        folder_text, clip, frames, threads, pinned = sys.argv[2:]
+        os.sched_setaffinity(0, {int(core) for core in pinned.split(",")})
+        print(bare_loop(Path(folder_text), clip, int(frames), int(threads)))
         return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="pairs of runs (default: 5)")
