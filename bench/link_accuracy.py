@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -31,7 +33,8 @@ PRESETS = ("lab-default", "wifi", "lte", "3g", "satellite")
 SHARED = Path(__file__).parents[2] / "shared" / "traces"
 FILES = ("mahimahi/Verizon-LTE-short.up", "lte4g/bus_0003.json", "norway3g/norway_train_1")
 STEADY_CSV = "start_s,rate_mbps,delay_ms\n0,40,10\n"
-RELAY = "from splitmesh.lab.link.command import link; link()"
+RELAY = (sys.executable, "-m", "splitmesh.cli.main", "link", "--config", os.devnull)
+READY = "ready.json"
 
 
 class Sink:
@@ -86,14 +89,12 @@ def run_link(link: str, seconds: float) -> dict[str, Any]:
     """Drive `link` for `seconds` of trace time; one row per second and what the relay cost."""
     trace = load_link(link, duration_s=seconds)
     sink = Sink()
-    command = [sys.executable, "-c", RELAY, "--to", f"127.0.0.1:{sink.port}", "--link", link]
-    command += ["--duration", f"{seconds}s", "--start", "signal"]
     stop = threading.Event()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as relay:
-        if relay.stdout is None:
-            raise RuntimeError("the relay's output is not piped")
-        port = json.loads(relay.stdout.readline())["port"]
-        sender = saturate(port, stop)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-link-") as folder,
+        started(sink.port, link, seconds, folder) as relay,
+    ):
+        sender = saturate(port_of(relay, Path(folder) / READY), stop)
         waited_s = time.monotonic()
         while not sink.arrivals and time.monotonic() - waited_s < 3:
             time.sleep(0.01)
@@ -110,6 +111,20 @@ def run_link(link: str, seconds: float) -> dict[str, Any]:
     cpu_s = after.user - before.user + after.system - before.system
     rows = windows(trace, sink.arrivals, begin_ns, int(seconds))
     return {"link": trace.describe(), "rows": rows, "relay_cpu_share": round(cpu_s / seconds, 4), **verdict(rows)}
+
+
+def started(target_port: int, link: str, seconds: float, folder: str) -> subprocess.Popen[bytes]:
+    command = [*RELAY, "--to", f"127.0.0.1:{target_port}", "--link", link, "--duration", f"{seconds}s"]
+    return subprocess.Popen([*command, "--start", "signal", "--ready-json", f"{folder}/{READY}"])
+
+
+def port_of(relay: subprocess.Popen[bytes], ready: Path) -> int:
+    """The relay's port, once it listens. Raises RuntimeError if it ends instead."""
+    while not ready.exists():
+        if relay.poll() is not None:
+            raise RuntimeError(f"the relay ended with {relay.returncode}")
+        time.sleep(0.01)
+    return int(json.loads(ready.read_text())["port"])
 
 
 def windows(trace: LinkTrace, arrivals: list[tuple[int, int]], begin_ns: int, seconds: int) -> list[dict[str, Any]]:

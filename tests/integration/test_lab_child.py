@@ -14,11 +14,14 @@ import pytest
 from splitmesh.lab.child import Child, ChildError
 from splitmesh.lab.status import StatusPoll, fetch_status
 
-READY = "import json,sys,time; print('starting'); print(json.dumps({'ready': True, 'port': 4}), flush=True)"
+SAY = "import sys\nfrom pathlib import Path\nfrom splitmesh.settings.process import announce_ready\n" \
+      "def say(**facts): announce_ready(Path(sys.argv[1]), **facts)\n"  # fmt: skip
 
 
 def python(code: str, tmp_path: Path, **more) -> Child:
-    return Child("probe", [sys.executable, "-c", code], log_path=tmp_path / "logs" / "probe.log", **more)
+    ready = tmp_path / "ready.json"
+    command = [sys.executable, "-c", SAY + code, str(ready)]
+    return Child("probe", command, log_path=tmp_path / "logs" / "probe.log", ready_file=ready, **more)
 
 
 def wait_gone(pid: int) -> None:
@@ -30,7 +33,7 @@ def wait_gone(pid: int) -> None:
 
 
 async def test_a_child_is_ready_when_it_says_so_and_stops_when_asked(tmp_path: Path):
-    child = python(READY + "; time.sleep(60)", tmp_path)
+    child = python("import time; print('starting', flush=True); say(port=4); time.sleep(60)", tmp_path)
     await child.start()
     assert (await child.wait_ready(20.0))["port"] == 4
     assert child.running and "starting" in child.log_tail()
@@ -39,12 +42,9 @@ async def test_a_child_is_ready_when_it_says_so_and_stops_when_asked(tmp_path: P
     assert await child.stop() == -signal.SIGTERM
 
 
-async def test_a_ready_file_is_as_good_as_a_ready_line_and_a_stale_one_is_not(tmp_path: Path):
-    ready = tmp_path / "ready.json"
-    ready.write_text('{"web_port": 1}')
-    code = "import sys,time; sys.stdin.read(); time.sleep(.2); open(sys.argv[1],'w').write('{\"web_port\": 2}');"
-    child = python(code + "time.sleep(60)", tmp_path, ready_file=ready)
-    child.command.append(str(ready))
+async def test_a_ready_file_of_an_earlier_run_does_not_count(tmp_path: Path):
+    (tmp_path / "ready.json").write_text('{"web_port": 1}')
+    child = python("import time; time.sleep(.2); say(web_port=2); time.sleep(60)", tmp_path)
     await child.start()
     try:
         assert (await child.wait_ready(20.0))["web_port"] == 2
@@ -74,8 +74,8 @@ async def test_a_silent_child_is_reported_as_not_ready(tmp_path: Path):
 
 async def test_grandchildren_go_with_the_child(tmp_path: Path):
     code = (
-        "import subprocess,sys,json,time; p=subprocess.Popen([sys.executable,'-c','import time; time.sleep(60)']);"
-        "print(json.dumps({'ready': True, 'pid': p.pid}), flush=True); time.sleep(60)"
+        "import subprocess,time; p=subprocess.Popen([sys.executable,'-c','import time; time.sleep(60)']);"
+        "say(pid=p.pid); time.sleep(60)"
     )
     child = python(code, tmp_path)
     await child.start()
@@ -89,7 +89,9 @@ async def test_a_child_dies_with_a_lab_that_is_killed(tmp_path: Path):
     lab = (
         "import asyncio,sys\nfrom pathlib import Path\nfrom splitmesh.lab.child import Child\n"
         "async def main():\n"
-        " c=Child('c',[sys.executable,'-c','import time; time.sleep(60)'],log_path=Path(sys.argv[1]))\n"
+        " log=Path(sys.argv[1])\n"
+        " sleep=[sys.executable,'-c','import time; time.sleep(60)']\n"
+        " c=Child('c',sleep,log_path=log,ready_file=log.with_suffix('.r'))\n"
         " await c.start(); print(c.pid, flush=True); await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
@@ -106,7 +108,7 @@ async def test_a_child_dies_with_a_lab_that_is_killed(tmp_path: Path):
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no core affinity on this system")
 async def test_a_child_keeps_to_its_cores(tmp_path: Path):
     core = min(os.sched_getaffinity(0))
-    code = "import os,json; print(json.dumps({'ready': True, 'cores': sorted(os.sched_getaffinity(0))}), flush=True)"
+    code = "import os; say(cores=sorted(os.sched_getaffinity(0)))"
     child = python(code, tmp_path, cores=(core,))
     await child.start()
     assert (await child.wait_ready(20.0))["cores"] == [core]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import statistics
 import sys
@@ -17,10 +18,11 @@ import pytest
 
 from splitmesh.errors import SettingsError
 from splitmesh.lab.link.relay import Relay
-from splitmesh.lab.link.trace import LinkTrace, Outage, Step
+from splitmesh.lab.link.trace import LinkTrace, Step
+from splitmesh.settings.units import Outage
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-COMMAND = (sys.executable, "-c", "from splitmesh.lab.link.command import link; link()")
+COMMAND = (sys.executable, "-m", "splitmesh.cli.main", "link", "--config", os.devnull)
 
 
 def steady(
@@ -276,12 +278,14 @@ async def test_stopping_in_full_flow_leaves_nothing_behind() -> None:
 
 
 @asynccontextmanager
-async def process(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, Any]]]:
+async def process(ready: Path, *arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, Any]]]:
     pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(*COMMAND, *arguments, stdout=pipe, stderr=pipe)
+    child = await asyncio.create_subprocess_exec(
+        *COMMAND, "--ready-json", str(ready), *arguments, stdout=pipe, stderr=pipe
+    )
     try:
-        assert child.stdout is not None
-        yield child, json.loads(await asyncio.wait_for(child.stdout.readline(), 20))
+        await until(ready.exists, timeout_s=20)
+        yield child, json.loads(ready.read_bytes())  # noqa: ASYNC240 - a line
     finally:
         with suppress(ProcessLookupError):
             child.kill()
@@ -295,10 +299,10 @@ async def test_as_a_process_it_says_ready_accounts_each_second_and_exits_clean(
     target = Target(echo=True)
     await target.start()
     stats = tmp_path / "deep" / "link.jsonl"
-    arguments = ["--to", f"127.0.0.1:{target.port}", "--link", "lte", "--down-rate", "5Mbit", "--stats", str(stats)]
+    arguments = ["--to", f"127.0.0.1:{target.port}", "--link", "lte", "--down", "5Mbit", "--stats", str(stats)]
     try:
-        async with process(*arguments) as (child, ready):
-            assert ready["ready"] is True and "lte" in ready["link"]
+        async with process(tmp_path / "ready.json", *arguments) as (child, ready):
+            assert ready["ready"] is True and ready["pid"] == child.pid
             reader, writer = await asyncio.open_connection("127.0.0.1", ready["port"])
             writer.write(b"hello")
             assert await asyncio.wait_for(reader.readexactly(5), 2) == b"hello"
@@ -318,7 +322,7 @@ async def test_the_trace_clock_waits_for_the_signal_when_told_to(tmp_path: Path)
     await target.start()
     arguments = ["--to", f"127.0.0.1:{target.port}", "--link", "lan", "--outage", "10s@0s", "--start", "signal"]
     try:
-        async with process(*arguments) as (child, ready):
+        async with process(tmp_path / "ready.json", *arguments) as (child, ready):
             reader, writer = await asyncio.open_connection("127.0.0.1", ready["port"])
             writer.write(b"early")
             assert await asyncio.wait_for(reader.readexactly(5), 2) == b"early"
@@ -342,9 +346,9 @@ async def test_the_trace_clock_waits_for_the_signal_when_told_to(tmp_path: Path)
         (["--to", "nowhere"], "must be HOST:PORT"),
         (["--to", "h:1", "--link", "wify"], "no link is called"),
         (["--to", "h:1", "--outage", "soon"], "5s@20s"),
-        (["--to", "h:1", "--down-rate", "fast"], "--down-rate"),
+        (["--to", "h:1", "--down", "fast"], "link.down_bps"),
         (["--to", "h:1", "--queue", "12"], "4096"),
-        ([], "--to"),
+        (["--to", "h:1", "--start", "later"], "'first-byte'"),
     ],
 )
 async def test_mistakes_on_the_command_line_are_explained(arguments: list[str], complaint: str) -> None:

@@ -16,11 +16,11 @@ from splitmesh.lab.artifacts import make_folder, versions, write_whole
 from splitmesh.lab.commands import Cores, clean_environment, command_line, share_cores
 from splitmesh.lab.fate import Fate, WorkerFate, worker_fate
 from splitmesh.lab.film import banner
-from splitmesh.lab.link.trace import LinkTrace, Outage, Step
+from splitmesh.lab.link.trace import LinkTrace, Step
 from splitmesh.lab.references import ReferenceCache, even_sample, score_records
 from splitmesh.lab.truth import LinkTruth, emulation_report
 from splitmesh.settings.model import EdgeSettings
-from splitmesh.settings.units import Outage as OutageSetting
+from splitmesh.settings.units import Outage
 
 
 def test_the_worker_is_killed_once_and_comes_back_after_the_delay():
@@ -69,7 +69,8 @@ def test_command_lines_carry_every_value_as_a_flag_and_keep_user_settings_out():
         "--edge-slowdown", "6", "--web-port", "off", "--plan", "/tmp/x.plan",
     ]  # fmt: skip
     assert EdgeSettings(**values).duration_s == 8.0
-    assert "5s@20s" in command_line("link", {"outage": OutageSetting(5.0, 20.0)})
+    outages = (Outage(20.0, 5.0), Outage(40.0, 2.0, cut=True))
+    assert "5s@20s,2s@40s/cut" in command_line("link", {"outage": outages})
     around = {"SPLITMESH_EDGE_THREADS": "4", "SPLITMESH_CONFIG": "x", "SPLITMESH_CACHE": "y", "A": "b"}
     assert clean_environment(around) == {"SPLITMESH_CACHE": "y", "A": "b"}
 

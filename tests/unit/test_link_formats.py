@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from splitmesh.errors import SettingsError
-from splitmesh.lab.link.formats import parse_outages, parse_trace
+from splitmesh.lab.link.formats import parse_trace
 from splitmesh.lab.link.presets import PRESETS, load_link
-from splitmesh.lab.link.trace import Outage
+from splitmesh.settings.units import Outage
 
 TRACES = Path(__file__).parents[3] / "shared" / "traces"
 
@@ -102,18 +102,6 @@ def test_errors_say_where_and_what(name: str, text: str, complaint: str) -> None
     assert caught.value.key == "link" and name in str(caught.value) and complaint in str(caught.value)
 
 
-def test_outages_are_read_one_by_one() -> None:
-    assert parse_outages("5s@20s, 500ms@1m/cut") == (Outage(20, 5), Outage(60, 0.5, True))
-    assert parse_outages("") == ()
-
-
-@pytest.mark.parametrize("text", ["5s", "5s@", "@5s", "x@1s", "5s@1s/burn", "0s@1s", "-1s@3s"])
-def test_outages_that_make_no_sense(text: str) -> None:
-    with pytest.raises(SettingsError, match="5s@20s") as caught:
-        parse_outages(text)
-    assert caught.value.key == "outage"
-
-
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("duration_s", [5.0, 60.0])
 def test_presets_are_the_same_every_time_and_span_the_run(name: str, duration_s: float) -> None:
@@ -137,12 +125,12 @@ def test_lab_default_is_good_fades_dies_limps_and_is_good_again(duration_s: floa
 
 
 def test_dead_is_dead_both_ways() -> None:
-    trace = load_link("dead", outages=[(3, 4)])
+    trace = load_link("dead", outages=[Outage(3, 4)])
     assert trace.capacity_bytes(0, 100) == 0 and trace.downlink(5e6).capacity_bytes(0, 100) == 0
 
 
 def test_outages_are_laid_over_any_link() -> None:
-    trace = load_link("adsl", outages=[(2, 3), Outage(4, 2, True)])
+    trace = load_link("adsl", outages=[Outage(2, 3), Outage(4, 2, True)])
     assert [trace.rate_bps(t) > 0 for t in (1.9, 2, 4.9, 5.9, 6)] == [True, False, False, False, True]
     assert not trace.cut_at(3) and trace.cut_at(4.5)
     assert trace.downlink().rate_bps(2.5) == 0

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitmesh.lab.link.shaper import NEVER_NS, Shaper
-from splitmesh.lab.link.trace import LinkTrace, Outage, Step
+from splitmesh.lab.link.trace import LinkTrace, Step
+from splitmesh.settings.units import Outage
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -141,7 +142,7 @@ def test_no_trace_lets_more_through_than_its_capacity_and_order_is_kept(
 ) -> None:
     starts = [sum(length for length, *_ in steps[:n]) for n in range(len(steps) + 1)]
     rows = tuple(Step(t, rate, delay) for t, (_, rate, delay) in zip(starts, steps, strict=False))
-    trace = LinkTrace("any", rows, starts[-1], loop=loop).with_outages(outages)
+    trace = LinkTrace("any", rows, starts[-1], loop=loop).with_outages([Outage(*each) for each in outages])
     shaper = begun(trace, queue_bytes=10**9)
     now_ns, cells, taken = 0, [], 0
     for wait_ns, size in offers:

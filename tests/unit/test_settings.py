@@ -16,9 +16,17 @@ from splitmesh.cli.config import template_lines
 from splitmesh.errors import SettingsError
 from splitmesh.settings.click_options import resolve_options, settings_options
 from splitmesh.settings.keys import keys_of, near
-from splitmesh.settings.model import SECTIONS, CloudSettings, EdgeSettings, LabSettings, LinkSettings
+from splitmesh.settings.model import SECTIONS, CloudSettings, EdgeSettings, LabSettings
 from splitmesh.settings.resolve import resolve
-from splitmesh.settings.units import Outage, parse_bps, parse_bytes, parse_cpus, parse_outage, parse_seconds
+from splitmesh.settings.units import (
+    Outage,
+    parse_bps,
+    parse_bytes,
+    parse_cpus,
+    parse_outages,
+    parse_seconds,
+    split_host_port,
+)
 
 
 @pytest.mark.parametrize(
@@ -61,14 +69,29 @@ def test_what_is_no_rate(text: str) -> None:
         parse_bps(text)
 
 
-def test_outages_and_cpus() -> None:
-    assert parse_outage("5s@20s") == Outage(5, 20)
-    assert str(parse_outage("500ms@1m")) == "0.5s@60s"
+def test_outages_are_read_one_by_one() -> None:
+    several = (Outage(20, 5), Outage(60, 0.5, cut=True))
+    assert parse_outages("5s@20s, 500ms@1m/cut") == parse_outages(["5s@20s", several[1]]) == several
+    assert ",".join(map(str, several)) == "5s@20s,0.5s@60s/cut"
+    assert parse_outages("") == ()
+
+
+@pytest.mark.parametrize("value", ["5s", "5s@", "@5s", "@", "x@1s", "5s@1s/burn", "0s@1s", "-1s@3s", 5, ["x"]])
+def test_outages_that_make_no_sense(value: object) -> None:
+    with pytest.raises(ValueError, match="LENGTH@START"):
+        parse_outages(value)
+
+
+def test_addresses() -> None:
+    assert split_host_port("[::1]:80") == ("::1", 80) and split_host_port("h:0") == ("h", 0)
+    for bad in ("h", ":1", "h:", "h:99999", "h:x"):
+        with pytest.raises(ValueError, match="HOST:PORT"):
+            split_host_port(bad)
+
+
+def test_cpus() -> None:
     assert parse_cpus("1-3,0") == (0, 1, 2, 3)
     assert parse_cpus(2) == (2,)
-    for bad in ("5s", "@", "5s@", "x@y"):
-        with pytest.raises(ValueError, match="LENGTH@START"):
-            parse_outage(bad)
 
 
 def edge(flags: dict[str, Any] | None = None, **more: Any) -> Any:
@@ -200,15 +223,15 @@ def test_the_flags_of_the_lab() -> None:
     )
     line = (
         "--source a.mp4 --model m.onnx --deadline 200ms --link lte --edge-slowdown 4 --policy local --duration 30s "
-        "--outage 5s@20s --kill-worker 30s --restart-worker 40s --json OUT.json --out DIR --no-video --quiet "
-        "--uplink-budget 2Mbit --web-port off"
+        "--outage 5s@20s,2s@40s/cut --kill-worker 30s --restart-worker 40s --json OUT.json --out DIR "
+        "--no-video --quiet --uplink-budget 2Mbit --web-port off"
     )
     result = CliRunner().invoke(command, line.split(), catch_exceptions=False)
     assert result.exit_code == 0
     want = LabSettings(
         source="a.mp4", model="m.onnx", deadline_ms=200.0, link="lte", edge_slowdown=4.0, policy="local",
-        duration_s=30.0, outage=Outage(5, 20), kill_worker_s=30.0, restart_worker_s=40.0, json_out=Path("OUT.json"),
-        out=Path("DIR"), no_video=True, quiet=True, uplink_budget_bps=2e6, web_port=None,
+        duration_s=30.0, outage=(Outage(20, 5), Outage(40, 2, cut=True)), kill_worker_s=30.0, restart_worker_s=40.0,
+        json_out=Path("OUT.json"), out=Path("DIR"), no_video=True, quiet=True, uplink_budget_bps=2e6, web_port=None,
     )  # fmt: skip
     assert seen == [want]
 
@@ -216,10 +239,9 @@ def test_the_flags_of_the_lab() -> None:
 def test_defaults_that_were_promised() -> None:
     edge_settings, lab = edge().settings, LabSettings()
     assert (edge_settings.deadline_ms, lab.deadline_ms) == (150.0, 150.0)
-    assert (edge_settings.edge_slowdown, lab.edge_slowdown) == (1.0, 6.0)
+    assert (edge_settings.edge_slowdown, lab.edge_slowdown) == (1.0, 5.0)
     assert (lab.duration_s, lab.policy) == (60.0, "adaptive")
     assert CloudSettings().name != edge_settings.name
-    assert LinkSettings(outage=Outage(5, 20)).outage == "5s@20s"  # type: ignore[arg-type]
 
 
 def test_near_misses() -> None:

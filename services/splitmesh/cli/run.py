@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import click
@@ -43,9 +42,9 @@ def _start_cloud(settings: CloudSettings) -> int:
 
 
 def _start_link(settings: LinkSettings) -> int:
-    from splitmesh.lab.link.command import RelaySettings, run_relay
+    from splitmesh.lab.link.command import run
 
-    return run_relay(RelaySettings(**{each.name: getattr(settings, each.name) for each in fields(RelaySettings)}))
+    return run(settings)
 
 
 lab = service_command(

@@ -85,7 +85,6 @@ async def _run(settings: CloudSettings, bundle: Bundle) -> int:
                 slots=slots,
                 queue_limit=settings.queue_limit,
                 heartbeat_s=settings.heartbeat_ms / 1e3,
-                max_payload_bytes=settings.max_payload_bytes,
             ),
             [hosted],
             tracing=tracing,

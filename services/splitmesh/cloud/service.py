@@ -41,7 +41,6 @@ class WorkerOptions:
     slots: int = 1
     queue_limit: int = 64
     heartbeat_s: float = 0.2
-    max_payload_bytes: int = 4_000_000
 
 
 class Worker:
@@ -161,7 +160,7 @@ class Worker:
             return
         request: InferRequest | None = None
         try:
-            request = self._parse(message)
+            request = InferRequest.decode(message.payload)
             job = self._admissible(request, message, arrived_ns)
         except MeshError as exc:
             await self._desk.refuse_message(message.reply, request, nack_for(exc))
@@ -172,11 +171,6 @@ class Worker:
             await self._pump()
         else:
             await self._desk.refuse(job, explain(refusal, job, waiting=len(self._queue)))
-
-    def _parse(self, message: Message) -> InferRequest:
-        if len(message.payload) > self.options.max_payload_bytes:
-            raise WireError(f"request of {len(message.payload)} bytes, at most {self.options.max_payload_bytes}")
-        return InferRequest.decode(message.payload)
 
     def _admissible(self, request: InferRequest, message: Message, arrived_ns: int) -> Job:
         budget_ns = headers.budget_us(message.headers) * 1000

@@ -1,4 +1,4 @@
-"""Owns one process of the lab: its start, its ready line, its log and its end. Refuses to leave an orphan behind."""
+"""Owns one process of the lab: its start, its ready file, its log and its end. Refuses to leave an orphan behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ChildError(MeshError):
 class Child:
     """One process in its own process group; stdout and stderr go to `log_path` (appended).
 
-    It is ready when it prints a JSON object with `"ready": true` as one line, or when it writes one to `ready_file`.
+    It is ready when it has written a JSON object to `ready_file`.
     """
 
     def __init__(
@@ -40,18 +40,18 @@ class Child:
         command: list[str],
         *,
         log_path: Path,
+        ready_file: Path,
         cores: tuple[int, ...] = (),
-        ready_file: Path | None = None,
     ) -> None:
         self.name = name
         self.command = command
         self.log_path = log_path
         self.cores = cores
         self.ready_file = ready_file
-        self.ready_line: dict[str, Any] | None = None
+        self.ready_facts: dict[str, Any] | None = None
+        """What it said when it was ready."""
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._ready = asyncio.Event()
         self._ending = False
 
     @property
@@ -74,8 +74,7 @@ class Child:
     async def start(self, *, environment: Mapping[str, str] | None = None) -> None:
         """Start it with `environment` (default: this process's own)."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        if self.ready_file is not None:
-            self.ready_file.unlink(missing_ok=True)
+        self.ready_file.unlink(missing_ok=True)
         self._process = await asyncio.create_subprocess_exec(
             *leash_command(self.command, cores=self.cores),
             stdin=asyncio.subprocess.DEVNULL,
@@ -87,39 +86,21 @@ class Child:
         self._reader = asyncio.create_task(self._read(), name=f"log of {self.name}")
 
     async def _read(self) -> None:
-        """Copy the output to the log file, looking for the ready line on the way."""
+        """Copy the output to the log file."""
         assert self._process is not None and self._process.stdout is not None  # noqa: S101 - set by start()
-        pending = b""
         with self.log_path.open("ab", buffering=0) as log:
             while chunk := await self._process.stdout.read(_READ_BYTES):
                 log.write(chunk)
-                if self._ready.is_set():
-                    continue
-                *lines, pending = (pending + chunk)[-_READ_BYTES:].split(b"\n")
-                for line in lines:
-                    self._look_for_ready(line)
-
-    def _look_for_ready(self, text: bytes, *, is_ready: bool = False) -> None:
-        if not text.lstrip().startswith(b"{"):
-            return
-        try:
-            value = json.loads(text)
-        except ValueError:
-            return  # a log line that only looks like JSON, or a file that is still being written
-        if isinstance(value, dict) and (is_ready or value.get("ready") is True):
-            self.ready_line = value
-            self._ready.set()
 
     def poll_ready(self) -> bool:
         """Whether it has said that it is ready; looks at the ready file, does not wait."""
-        if not self._ready.is_set() and self.ready_file is not None and self.ready_file.exists():
-            self._look_for_ready(self.ready_file.read_bytes(), is_ready=True)
-        return self._ready.is_set()
+        if self.ready_facts is None and self.ready_file.exists():  # it appears whole or not at all
+            self.ready_facts = json.loads(self.ready_file.read_bytes())
+        return self.ready_facts is not None
 
     async def _until_ready(self) -> None:
-        while not self.poll_ready():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ready.wait(), _READY_POLL_S)
+        while not self.poll_ready():  # noqa: ASYNC110 - a file of another process has no event to wait for
+            await asyncio.sleep(_READY_POLL_S)
 
     async def wait_ready(self, timeout_s: float) -> dict[str, Any]:
         """What it said when it was ready. Raises ChildError if it ends or stays silent for `timeout_s`."""
@@ -131,8 +112,9 @@ class Child:
             for task in (ready, ended):
                 task.cancel()
             await asyncio.gather(ready, ended, return_exceptions=True)
-        if self.ready_line is not None:
-            return self.ready_line
+        self.poll_ready()  # it may have said so and ended within one poll
+        if self.ready_facts is not None:
+            return self.ready_facts
         if not self.running:
             raise self.error(f"{self.name} ended with {self.ending()} before it was ready")
         raise self.error(f"{self.name} was not ready within {timeout_s:g} s")

@@ -60,7 +60,7 @@ def run(settings: LabSettings) -> int:
     logging.getLogger().setLevel(logging.WARNING)  # the display tells what happens; the children log to files
     on_stdout = settings.json_out == Path("-")
     display = Display(quiet=settings.quiet, stream=sys.stderr if on_stdout else None)
-    link = load_link(settings.link, duration_s=settings.duration_s, outages=_outages(settings))
+    link = load_link(settings.link, duration_s=settings.duration_s, outages=settings.outage)
     ingredients = gather(settings, display)
     make_policy(settings.policy, ingredients.bundle.points)  # a wrong name shall fail here, not in a child's log
     out = make_folder(settings.out)
@@ -77,10 +77,6 @@ def run(settings: LabSettings) -> int:
     return _conclude(LabRun(settings, ingredients, out, truth, outcome, records), display)
 
 
-def _outages(settings: LabSettings) -> list[tuple[float, float]]:
-    return [(settings.outage.at_s, settings.outage.duration_s)] if settings.outage else []
-
-
 def _stream(
     settings: LabSettings, display: Display, ingredients: Ingredients, out: Path, truth: LinkTruth
 ) -> StreamOutcome | None:
@@ -94,9 +90,7 @@ def _stream(
     if not settings.quiet:
         display.say(f"{truth.trace.describe()}; edge ×{settings.edge_slowdown:g} slower; cores: {cores}")
     try:
-        return asyncio.run(
-            run_mesh(mesh, display, duration_s=settings.duration_s, fate=fate, link_state=truth.state)
-        )
+        return asyncio.run(run_mesh(mesh, display, duration_s=settings.duration_s, fate=fate, link_state=truth.state))
     except ChildError as exc:
         raise MeshError(exc.message, advice=exc.advice) from exc
 
@@ -117,11 +111,12 @@ def _conclude(lab: LabRun, display: Display) -> int:
         kills=facts.worker_kills,
         title=f"splitmesh lab · {facts.policy} · link {facts.link} · deadline {facts.deadline_ms:g} ms",
     )
-    with display.stage("report"):
-        write_whole(lab.out / "report.png", as_png(draw(data)))
-        write_whole(lab.out / "report.html", render_report(summary, data))
     if not lab.settings.no_video:
         _film(lab, display)
+    with display.stage("report"):
+        write_whole(lab.out / "report.png", as_png(draw(data)))
+        files = [path.name for path in lab.out.iterdir()]
+        write_whole(lab.out / "report.html", render_report(summary, data, files=files))
     if lab.settings.json_out == Path("-"):
         sys.stdout.write(to_json(summary))
         sys.stdout.flush()

@@ -161,7 +161,7 @@ class Mesh:
             "listen": "127.0.0.1:0",
             "target": broker.removeprefix("nats://"),
             "link": settings.link,
-            "outage": str(settings.outage or ""),
+            "outage": settings.outage,
             "duration_s": settings.duration_s,
             "seed": settings.seed,
             "start": "signal",

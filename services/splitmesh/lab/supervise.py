@@ -59,8 +59,8 @@ class Supervisor:
         self._interrupts = 0
         self._told: set[int] = set()
         self._notices: list[str] = []
-        self._edge = StatusPoll((mesh.edge.ready_line or {}).get("web_port"))
-        self._worker = StatusPoll((mesh.worker.ready_line or {}).get("web_port"))
+        self._edge = StatusPoll((mesh.edge.ready_facts or {}).get("web_port"))
+        self._worker = StatusPoll((mesh.worker.ready_facts or {}).get("web_port"))
         self.outcome = StreamOutcome()
 
     def interrupt(self) -> None:
@@ -142,7 +142,7 @@ class Supervisor:
         elif not self._mesh.worker.running and self._mesh.worker.died:
             self._incident(self._mesh.worker, f"worker died on its own with {self._mesh.worker.ending()}")
         if self._worker.port is None and self._mesh.worker.running and self._mesh.worker.poll_ready():
-            self._worker = await self._another_poll((self._mesh.worker.ready_line or {}).get("web_port"))
+            self._worker = await self._another_poll((self._mesh.worker.ready_facts or {}).get("web_port"))
 
     async def _another_poll(self, port: int | None) -> StatusPoll:
         await self._worker.close()

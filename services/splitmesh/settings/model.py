@@ -21,9 +21,10 @@ from splitmesh.settings.units import (
     parse_bytes,
     parse_cpus,
     parse_names,
-    parse_outage,
+    parse_outages,
     parse_port,
     parse_seconds,
+    split_host_port,
 )
 
 
@@ -44,16 +45,13 @@ def _seconds(value: object) -> object:
     return None if value is None else parse_seconds(value)
 
 
-def _outage(value: object) -> object:
-    return None if value is None else parse_outage(value)
-
-
-def _text(value: object) -> object:
-    return str(value) if isinstance(value, Outage) else value
-
-
 def _optional_bps(value: object) -> object:
     return None if value is None else parse_bps(value)
+
+
+def _host_port(text: str) -> str:
+    split_host_port(text)
+    return text
 
 
 def _path(path: Path) -> Path:
@@ -66,6 +64,7 @@ OptionalSeconds = Annotated[float | None, BeforeValidator(_seconds), Option(meta
 ByteCount = Annotated[int, BeforeValidator(parse_bytes), Option(metavar="SIZE")]
 BitsPerSecond = Annotated[float, BeforeValidator(parse_bps), Option(metavar="RATE")]
 OptionalBps = Annotated[float | None, BeforeValidator(_optional_bps), Option(metavar="RATE")]
+Outages = Annotated[tuple[Outage, ...], BeforeValidator(parse_outages), Option(metavar="LENGTH@START[/cut],…")]
 Cpus = Annotated[tuple[int, ...], BeforeValidator(parse_cpus), Option(metavar="CPUS")]
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_names), Option(metavar="NAME,…")]
 Port = Annotated[
@@ -75,16 +74,21 @@ UserPath = Annotated[Path, AfterValidator(_path), Option(metavar="PATH")]
 Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$"), Option(metavar="NAME")]
 NatsUrl = Annotated[
     str,
-    StringConstraints(pattern=r"^(nats|tls|ws|wss)://[^\s]+$"),
+    StringConstraints(pattern=r"^(nats|tls)://[^\s]+$"),
     Option(metavar="URL", also_env="SPLITMESH_NATS_URL"),
 ]
 OtlpUrl = Annotated[
     str, StringConstraints(pattern=r"^https?://[^\s]+$"), Option(metavar="URL", also_env="SPLITMESH_OTLP_ENDPOINT")
 ]
+LinkName = Annotated[str, StringConstraints(min_length=1), Option(metavar="TRACE|PRESET")]
+HostPort = Annotated[str, AfterValidator(_host_port), Option(metavar="HOST:PORT")]
+LinkStart = Literal["first-byte", "now", "signal"]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 DeadlineMs = Annotated[Milliseconds, Field(ge=1, le=60_000)]
 Slowdown = Annotated[float, Field(ge=1, le=1000), Option(metavar="K")]
 Threads = Annotated[int, Field(ge=1, le=256)]
+
+_OUTAGE_DOC = 'Carry nothing, as in "5s@20s,2s@40s/cut": for 5 s from second 20; /cut resets connections too'
 
 
 def host_token(prefix: str) -> str:
@@ -95,6 +99,9 @@ def host_token(prefix: str) -> str:
 
 def _worker_name() -> str:
     return f"{host_token('worker')[:56]}-{os.getpid()}"
+
+
+LINK_QUEUE_BYTES = 128 * 1024
 
 
 class Settings(BaseModel):
@@ -160,7 +167,6 @@ class CloudSettings(_Observed):
     name: Token = Field(default_factory=_worker_name, description="Name of this worker, unique on the broker")
     queue_limit: int = Field(64, ge=1, le=65_536, description="Requests that may wait; more are refused")
     heartbeat_ms: Milliseconds = Field(200.0, ge=10, le=60_000, description="Time between load reports")
-    max_payload_bytes: ByteCount = Field(4_000_000, ge=1024, description="Largest request that is decoded")
     trace_ratio: Ratio = Field(0.1, description="Share of requests traced that bring no trace context")
     web_port: Port = Field(9465, description="Port of the status pages; 0: any free one; off: none")
 
@@ -176,15 +182,11 @@ class LabSettings(Settings):
     )
     manifest: UserPath | None = Field(None, description="Manifest TOML of an own ONNX model")
     deadline_ms: DeadlineMs = Field(150.0, description="Capture to answer; a later answer is worthless")
-    link: Annotated[str, Option(metavar="TRACE|PRESET")] = Field(
-        "lab-default", min_length=1, description="Uplink to emulate: a preset's name or a trace file"
-    )
+    link: LinkName = Field("lab-default", description="Uplink to emulate: a preset's name or a trace file")
     edge_slowdown: Slowdown = Field(5.0, description="How many times slower than this machine the edge is")
     policy: str = Field("adaptive", min_length=1, description="How frames are placed: adaptive or a baseline")
     duration_s: Seconds = Field(60.0, ge=1, le=86_400, description="Length of the run")
-    outage: Annotated[Outage | None, BeforeValidator(_outage), Option(metavar="LENGTH@START")] = Field(
-        None, description='Cut the link, for example "5s@20s": for 5 s, 20 s into the run'
-    )
+    outage: Outages = Field((), description=_OUTAGE_DOC)
     kill_worker_s: OptionalSeconds = Field(None, description="Kill the worker (SIGKILL) at this time of the run")
     restart_worker_s: OptionalSeconds = Field(None, description="Start a killed worker again at this time of the run")
     json_out: Annotated[UserPath | None, Option(flag="--json", metavar="FILE")] = Field(
@@ -207,27 +209,21 @@ class LinkSettings(Settings):
 
     section: ClassVar[str] = "link"
 
-    listen: Annotated[str, Option(metavar="HOST:PORT")] = Field(
-        "127.0.0.1:0", description="Where clients connect; port 0: any free one"
-    )
-    target: Annotated[str, Option(flag="--to", metavar="HOST:PORT")] = Field(
-        "127.0.0.1:4222", description="Where their bytes go"
-    )
-    link: Annotated[str, Option(metavar="TRACE|PRESET")] = Field(
-        "lab-default", min_length=1, description="Uplink to emulate: a preset's name or a trace file"
-    )
-    outage: Annotated[str, Option(metavar="LENGTH@START,…"), BeforeValidator(_text)] = Field(
-        "", description='Carry nothing, as in "5s@20s,2s@40s/cut"; /cut resets connections too'
-    )
+    listen: HostPort = Field("127.0.0.1:0", description="Where clients connect; port 0: any free one")
+    target: Annotated[HostPort, Option(flag="--to")] = Field("127.0.0.1:4222", description="Where their bytes go")
+    link: LinkName = Field("lab-default", description="Uplink to emulate: a preset's name or a trace file")
+    outage: Outages = Field((), description=_OUTAGE_DOC)
     duration_s: Seconds = Field(60.0, gt=0, description="Length that a preset is laid out for; the relay runs on")
     down_bps: OptionalBps = Field(None, description="Downlink rate; default: what the trace says")
-    queue_bytes: ByteCount = Field(128 * 1024, ge=4096, description="Bytes that may wait in the link, per direction")
+    queue_bytes: ByteCount = Field(
+        LINK_QUEUE_BYTES, ge=4096, description="Bytes that may wait in the link, per direction"
+    )
     stats: UserPath | None = Field(None, description="File that gets one JSON line per second")
-    start: Literal["first-byte", "now", "signal"] = Field(
+    start: LinkStart = Field(
         "first-byte", description="When the trace's clock begins: first traffic, at once, or SIGUSR1"
     )
     seed: int = Field(0, ge=0, description="Seed of jitter")
-    ready_json: UserPath | None = Field(None, description="File to write (JSON) once it listens: pid, port")
+    ready_json: UserPath | None = Field(None, description="File to write (JSON) once it listens: pid, name, port")
 
 
 SECTIONS: dict[str, type[Settings]] = {

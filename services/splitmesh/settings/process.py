@@ -1,4 +1,4 @@
-"""Owns what a starting process does to itself and tells its parent: CPU pinning, the ready line."""
+"""Owns what a starting process does to itself and tells its parent: CPU pinning, the ready file."""
 
 from __future__ import annotations
 

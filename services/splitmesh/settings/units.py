@@ -13,17 +13,23 @@ _BYTES = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30,
 }  # fmt: skip
 _BITS = {"bit": 1.0, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9, "bps": 1.0, "kbps": 1e3, "mbps": 1e6, "gbps": 1e9}
+_OUTAGE_RULE = 'must be LENGTH@START like "5s@20s", "/cut" behind it to reset connections too; several with commas'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Outage:
-    """The link carries nothing for `duration_s`, from `at_s` seconds into the run."""
+    """The link carries nothing, either way, for `length_s` from `start_s`; `cut`: connections are reset as well."""
 
-    duration_s: float
-    at_s: float
+    start_s: float
+    length_s: float
+    cut: bool = False
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + self.length_s
 
     def __str__(self) -> str:
-        return f"{self.duration_s:g}s@{self.at_s:g}s"
+        return f"{self.length_s:g}s@{self.start_s:g}s{'/cut' if self.cut else ''}"
 
 
 def parse_seconds(value: object, *, bare: str = "s") -> float:
@@ -69,18 +75,32 @@ def parse_bps(value: object) -> float:
     return _finite(number * _BITS[name or "bit"], rule)
 
 
-def parse_outage(value: object) -> Outage:
-    """`Outage` from "5s@20s": 5 s long, 20 s into the run. Raises ValueError."""
-    rule = 'must be LENGTH@START like "5s@20s"'
+def parse_outages(value: object) -> tuple[Outage, ...]:
+    """Outages from "5s@20s,2s@40s/cut": 5 s from second 20, and 2 s from second 40 that reset connections too.
+
+    Also takes one Outage, or a sequence of both kinds. Raises ValueError.
+    """
     if isinstance(value, Outage):
-        return value
-    length, at, start = value.partition("@") if isinstance(value, str) else ("", "", "")
-    if not at:
-        raise ValueError(rule)
+        return (value,)
+    if isinstance(value, str):
+        return tuple(_outage(part.strip()) for part in value.split(",") if part.strip())
+    if isinstance(value, (list, tuple)):
+        return tuple(outage for item in value for outage in parse_outages(item))
+    raise ValueError(_OUTAGE_RULE)
+
+
+def _outage(text: str) -> Outage:
+    window, slash, kind = text.partition("/")
+    length, at, start = window.partition("@")
+    if not at or (slash and kind.strip() != "cut"):
+        raise ValueError(_OUTAGE_RULE)
     try:
-        return Outage(parse_seconds(length), parse_seconds(start))
+        outage = Outage(parse_seconds(start), parse_seconds(length), bool(slash))
     except ValueError as exc:
-        raise ValueError(rule) from exc
+        raise ValueError(_OUTAGE_RULE) from exc
+    if outage.length_s <= 0:
+        raise ValueError(_OUTAGE_RULE)
+    return outage
 
 
 def parse_cpus(value: object) -> tuple[int, ...]:
@@ -112,6 +132,15 @@ def parse_names(value: object) -> object:
 def parse_port(value: object) -> object:
     """None from "off"; other values are left for the type to judge."""
     return None if isinstance(value, str) and value.strip().lower() in ("off", "none") else value
+
+
+def split_host_port(text: str) -> tuple[str, int]:
+    """(host, port) of "HOST:PORT" or "[IPV6]:PORT". Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ValueError("must be HOST:PORT")
+    return host, int(port)
 
 
 def _split(value: object, rule: str) -> tuple[float, str]:

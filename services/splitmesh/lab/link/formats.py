@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from splitmesh.errors import SettingsError
-from splitmesh.lab.link.trace import DEFAULT_DELAY_MS, DEFAULT_DOWN_BPS, LinkTrace, Outage, Step
-from splitmesh.settings.units import parse_bps, parse_seconds
+from splitmesh.lab.link.trace import DEFAULT_DELAY_MS, DEFAULT_DOWN_BPS, LinkTrace, Step
+from splitmesh.settings.units import Outage, parse_bps
 
 OPPORTUNITY_BYTES: Final = 1500
 _MS: Final = 1e-3
@@ -126,28 +126,6 @@ def parse_schedule_toml(text: str, *, name: str) -> LinkTrace:
     if unknown:
         raise _wrong(name, f"has unknown keys: {', '.join(sorted(unknown))}")
     return _schedule(table.get("step", []), table, name=name, where="step")
-
-
-def parse_outages(text: str) -> tuple[Outage, ...]:
-    """Outages from "5s@20s,2s@40s/cut": 5 s from second 20, and 2 s from second 40 that reset connections too.
-
-    Raises SettingsError (key "outage").
-    """
-    outages: list[Outage] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        window, slash, kind = part.partition("/")
-        length, at, start = window.partition("@")
-        try:
-            if not at or (slash and kind.strip() != "cut"):
-                raise ValueError(part)
-            outage = Outage(parse_seconds(start), parse_seconds(length), bool(slash))
-        except ValueError:
-            outage = Outage(0, 0)
-        if outage.length_s <= 0:
-            advice = 'write LENGTH@START such as "5s@20s", "/cut" behind it to reset connections too'
-            raise SettingsError(f"outage {part!r} is not understood", key="outage", advice=advice)
-        outages.append(outage)
-    return tuple(outages)
 
 
 def _schedule(rows: Iterable[dict[str, Any]], top: dict[str, Any], *, name: str, where: str) -> LinkTrace:

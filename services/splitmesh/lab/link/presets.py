@@ -10,17 +10,16 @@ from typing import Final
 
 from splitmesh.errors import SettingsError
 from splitmesh.lab.link.formats import FORMATS, parse_trace
-from splitmesh.lab.link.trace import LinkTrace, Outage, Step
+from splitmesh.lab.link.trace import LinkTrace, Step
+from splitmesh.settings.units import Outage
 
 _LAB_LENGTH_S: Final = 60.0
 _ALIASES: Final = {"lab": "lab-default"}
 _MAX_FILE_BYTES: Final = 64 << 20
 
 
-def load_link(
-    name_or_path: str, *, duration_s: float = 60.0, outages: Sequence[tuple[float, float] | Outage] = ()
-) -> LinkTrace:
-    """A preset by name or a trace file by path, with `outages` ((start_s, length_s) or Outage) on top.
+def load_link(name_or_path: str, *, duration_s: float = 60.0, outages: Sequence[Outage] = ()) -> LinkTrace:
+    """A preset by name or a trace file by path, with `outages` on top.
 
     `lab-default` is stretched to `duration_s`; the other presets are generated that long; files loop as they say.
     Raises SettingsError (key "link").

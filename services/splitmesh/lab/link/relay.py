@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 from splitmesh.errors import SettingsError
 from splitmesh.lab.link.lane import Lane
@@ -17,9 +17,8 @@ from splitmesh.lab.link.series import Seconds
 from splitmesh.lab.link.shaper import Shaper
 from splitmesh.lab.link.sockets import End, connected, listening
 from splitmesh.lab.link.trace import LinkTrace
+from splitmesh.settings.model import LINK_QUEUE_BYTES, LinkStart
 
-Start = Literal["first-byte", "now", "signal"]
-QUEUE_BYTES: Final = 128 * 1024
 SOCKET_BYTES: Final = 16 * 1024
 _CONNECT_TIMEOUT_S: Final = 10.0
 
@@ -42,10 +41,10 @@ class Relay:
         trace: LinkTrace,
         *,
         down_bps: float | None = None,
-        queue_bytes: int = QUEUE_BYTES,
+        queue_bytes: int = LINK_QUEUE_BYTES,
         socket_bytes: int = SOCKET_BYTES,
         seed: int = 0,
-        start: Start = "signal",
+        start: LinkStart = "signal",
         on_second: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.trace = trace

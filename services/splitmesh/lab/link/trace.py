@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from splitmesh.errors import SettingsError
+from splitmesh.settings.units import Outage
 
 DEFAULT_DELAY_MS: Final = 25.0
 """One-way delay of traces that record none."""
@@ -24,18 +25,6 @@ class Step(NamedTuple):
     rate_bps: float
     delay_ms: float = DEFAULT_DELAY_MS
     jitter_ms: float = 0.0
-
-
-class Outage(NamedTuple):
-    """Nothing is delivered, either way, for `length_s` from `start_s`; `cut`: connections are reset as well."""
-
-    start_s: float
-    length_s: float
-    cut: bool = False
-
-    @property
-    def end_s(self) -> float:
-        return self.start_s + self.length_s
 
 
 class Piece(NamedTuple):
@@ -161,9 +150,9 @@ class LinkTrace:
         """Bytes that can come out at the far end over [from_s, to_s): capacity, seen one delay and jitter later."""
         return self.capacity_bytes(self._sent_s(from_s), self._sent_s(to_s))
 
-    def with_outages(self, outages: Sequence[tuple[float, float] | Outage]) -> LinkTrace:
-        """This link with further outages, given as (start_s, length_s) or Outage."""
-        return replace(self, outages=(*self.outages, *(Outage(*outage) for outage in outages)))
+    def with_outages(self, outages: Sequence[Outage]) -> LinkTrace:
+        """This link with further outages."""
+        return replace(self, outages=(*self.outages, *outages))
 
     def downlink(self, rate_bps: float | None = None) -> LinkTrace:
         """The other direction: same delays and outages at one rate, 0 where this trace's steps are all 0."""
