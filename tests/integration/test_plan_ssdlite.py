@@ -87,7 +87,9 @@ def test_every_cut_and_the_picture_offer_something(built: tuple[Bundle, float]) 
         assert 500 < point.payload_bytes < 300_000
 
 
-def test_features_of_the_small_cut_are_smaller_than_the_picture_at_the_same_answer(built: tuple[Bundle, float]) -> None:
+def test_features_of_the_small_cut_are_smaller_than_the_picture_at_the_same_answer(
+    built: tuple[Bundle, float],
+) -> None:
     bundle, _ = built
     finest = max(of(bundle, Place.FRAME), key=lambda p: p.fidelity)
     rival = [p for p in of(bundle, Place.SPLIT, "n65-64x19x19") if p.fidelity >= finest.fidelity - 0.01]

@@ -54,8 +54,15 @@ def made_up_frames(count: int = 300) -> list[FrameRecord]:
         link = {"bandwidth_bps": 3.0e6 + 1.0e6 * math.sin(at / 4), "base_ms": 20.0, "backlog_bytes": 0.0}
         wave = 15.0 * math.sin(seq / 3)
         if OUTAGE[0] <= at < OUTAGE[0] + 0.6:
-            shown = frame(seq, Outcome.RESUMED, 139.0 + wave / 3, link=link, note="timer", predicted_ms=92.0,
-                          times_ms={"head": 40.0, "network": 80.0, "resume": 19.0})
+            shown = frame(
+                seq,
+                Outcome.RESUMED,
+                139.0 + wave / 3,
+                link=link,
+                note="timer",
+                predicted_ms=92.0,
+                times_ms={"head": 40.0, "network": 80.0, "resume": 19.0},
+            )
         elif OUTAGE[0] <= at < sum(OUTAGE):
             shown = frame(seq, Outcome.LOCAL, 118.0 + wave, link=link, predicted_ms=115.0)
         elif seq % 60 == 59:
@@ -81,12 +88,29 @@ def made_up_fidelity(run: RunRecords) -> Fidelity:
 
 def made_up_facts() -> RunFacts:
     return RunFacts(
-        policy="adaptive", model="coco-ssdlite", model_sha256="ab" * 32, source="bikes.mp4", link="lte-driving",
-        deadline_ms=DEADLINE_MS, duration_s=30.0, edge_slowdown=3.0, outages=(OUTAGE,), worker_kills=(22.0,),
-        link_accuracy={"throughput_error": 0.01}, versions={"splitmesh": "0.1.0"},
+        policy="adaptive",
+        model="coco-ssdlite",
+        model_sha256="ab" * 32,
+        source="bikes.mp4",
+        link="lte-driving",
+        deadline_ms=DEADLINE_MS,
+        duration_s=30.0,
+        edge_slowdown=3.0,
+        outages=(OUTAGE,),
+        worker_kills=(22.0,),
+        link_accuracy={"throughput_error": 0.01},
+        versions={"splitmesh": "0.1.0"},
     )
 
 
 def made_up_plot(run: RunRecords) -> PlotData:
-    return PlotData(run.records, DEADLINE_MS, 30.0, made_up_fidelity(run).by_seq, CAPACITY, (OUTAGE,), (22.0,),
-                    title="adaptive on lte-driving")
+    return PlotData(
+        run.records,
+        DEADLINE_MS,
+        30.0,
+        made_up_fidelity(run).by_seq,
+        CAPACITY,
+        (OUTAGE,),
+        (22.0,),
+        title="adaptive on lte-driving",
+    )
