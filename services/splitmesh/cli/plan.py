@@ -6,19 +6,14 @@ import json
 from pathlib import Path
 
 import click
-import numpy as np
-import numpy.typing as npt
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from splitmesh.cli.progress import progress_bar
-from splitmesh.errors import SourceError
 from splitmesh.plan.bundle import Bundle, read_bundle, summarize
-from splitmesh.plan.manifest import Manifest
 
-_PATIENCE_S = 20.0
 _COLUMNS = {
     "point": "point",
     "payload_kb": "kB",
@@ -54,30 +49,15 @@ def plan() -> None:
 @click.option(
     "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Runtime threads to profile."
 )
-@click.option(
-    "--frames", type=click.IntRange(16, 512), default=48, show_default=True, help="Consecutive frames to use."
-)
-def build(model: str, video: str | None, manifest: Path | None, out: Path, threads: int, frames: int) -> None:
+def build(model: str, video: str | None, manifest: Path | None, out: Path, threads: int) -> None:
     """Build the plan of MODEL at --out, or check the one that is there and keep it if it still holds."""
-    from splitmesh.inference.planner import ensure_plan
     from splitmesh.models.registry import default_clip, resolve_model
+    from splitmesh.provision.plan import calibrated_plan
 
     with progress_bar() as progress:
         found = resolve_model(model, manifest_path=manifest, progress=progress)
         source = video if video is not None else str(default_clip(progress))
-        progress("reading frames", 0.0)
-        pictures, interval_ms = calibration_frames(source, found.manifest, frames)
-        progress("reading frames", 1.0)
-        bundle = ensure_plan(
-            found.path,
-            found.manifest,
-            pictures,
-            out,
-            threads=threads,
-            progress=progress,
-            anchors=found.anchors,
-            frame_interval_ms=interval_ms,
-        )
+        bundle = calibrated_plan(found, source, threads=threads, out=out, progress=progress)
     _show(bundle)
 
 
@@ -101,32 +81,6 @@ def show(folder: Path, as_json: bool) -> None:
         "points": summarize(bundle),
     }
     click.echo(json.dumps(row, indent=2))
-
-
-def calibration_frames(source: str, manifest: Manifest, count: int) -> tuple[list[npt.NDArray[np.uint8]], float]:
-    """Up to `count` consecutive frames at model input size, (h, w, 3) uint8 RGB, and the ms between them.
-
-    Raises SourceError when there is not a single one.
-    """
-    from splitmesh.media.prepare import Preparer
-    from splitmesh.media.source import open_source
-
-    preparer = Preparer.from_manifest(manifest)
-    pictures: list[npt.NDArray[np.uint8]] = []
-    with open_source(source, pace=False) as video:
-        try:
-            fps = video.wait_opened(_PATIENCE_S).fps
-            while len(pictures) < count and (captured := video.next(_PATIENCE_S)) is not None:
-                if captured.picture is None:
-                    continue
-                prepared = preparer.prepare(captured.picture)
-                pictures.append(prepared.rgb.copy())
-                prepared.release()
-        except TimeoutError as exc:
-            raise SourceError(f"{source} gave no frame for {_PATIENCE_S:g} s", url=source, retryable=True) from exc
-    if not pictures:
-        raise SourceError(f"{source} has no frames to calibrate on", url=source)
-    return pictures, 1000.0 / fps
 
 
 def _show(bundle: Bundle) -> None:

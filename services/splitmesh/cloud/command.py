@@ -14,10 +14,8 @@ from splitmesh.bus.interest import BusState
 from splitmesh.bus.nats import NatsBus, connect_nats
 from splitmesh.cloud.hosted import Hosted
 from splitmesh.cloud.service import Worker, WorkerOptions
-from splitmesh.inference.planner import ensure_plan
-from splitmesh.models.fetch import default_cache
-from splitmesh.models.registry import resolve_model
-from splitmesh.plan.bundle import Bundle, read_bundle
+from splitmesh.plan.bundle import Bundle
+from splitmesh.provision.plan import log_stages, provide_parts
 from splitmesh.settings.model import CloudSettings
 from splitmesh.settings.process import announce_ready, pin_process
 from splitmesh.telemetry.metrics import CloudMetrics, Metrics, Reconnected
@@ -35,30 +33,21 @@ _THREADS_PER_RUN = 4
 def run(settings: CloudSettings) -> int:
     """Serve until SIGINT/SIGTERM, then drain; the exit status."""
     pin_process(settings.cpu)
-    return asyncio.run(_run(settings, _bundle(settings)))
+    bundle = provide_parts(
+        model=settings.model,
+        manifest=settings.manifest,
+        plan=settings.plan,
+        threads=settings.threads,
+        providers=settings.providers,
+        progress=log_stages(),
+    )
+    return asyncio.run(_run(settings, bundle))
 
 
 def share_threads(threads: int) -> tuple[int, int]:
     """(requests served at the same time, threads of each), together at most `threads`."""
     slots = -(-threads // _THREADS_PER_RUN)
     return slots, threads // slots
-
-
-def _bundle(settings: CloudSettings) -> Bundle:
-    """The plan folder of the settings; without one, the cuts of the model, from the cache."""
-    if settings.plan is not None:
-        return read_bundle(settings.plan)
-    model = resolve_model(settings.model, settings.manifest, progress=lambda _stage, _share: None)
-    return ensure_plan(
-        model.path,
-        model.manifest,
-        [],
-        default_cache() / "plans" / f"{model.manifest.name}-{model.sha256[:10]}-parts.plan",
-        threads=settings.threads,
-        progress=lambda stage, share: _log.info("plan: %s (%.0f %%)", stage, 100 * share),
-        anchors=model.anchors,
-        providers=settings.providers,
-    )
 
 
 async def _run(settings: CloudSettings, bundle: Bundle) -> int:

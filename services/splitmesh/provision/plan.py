@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from splitmesh.errors import SourceError
+from splitmesh.errors import ModelError, SourceError
 from splitmesh.inference.planner import TRACK_FRAMES, ensure_plan
 from splitmesh.media.prepare import Preparer
 from splitmesh.media.source import open_source
@@ -19,7 +20,10 @@ from splitmesh.models.registry import ResolvedModel, resolve_model
 from splitmesh.plan.bundle import Bundle, file_sha256, read_bundle
 from splitmesh.plan.manifest import Manifest
 
+_log = logging.getLogger(__name__)
+
 Progress = Callable[[str, float], None]
+"""Told what is being done and how much of it is done, [0, 1]."""
 
 _OPEN_S = 20.0
 _FRAME_S = 20.0
@@ -31,7 +35,6 @@ class Calibration:
 
     pictures: list[npt.NDArray[np.uint8]]
     interval_ms: float
-    live: bool
 
 
 def provide_plan(
@@ -44,14 +47,42 @@ def provide_plan(
     providers: Sequence[str] = ("auto",),
     progress: Progress,
 ) -> Bundle:
-    """The plan in folder `plan` as it is; without one, that of `model` calibrated on `source`, from the cache.
+    """What an edge needs: the plan in folder `plan` as it is; without one, that of `model`, calibrated on `source`.
 
     Raises ModelError, SourceError, OutputError.
     """
     if plan is not None:
-        return read_bundle(plan)
+        return _calibrated(read_bundle(plan))
     resolved = resolve_model(model, manifest, progress=progress)
     return calibrated_plan(resolved, source, threads=threads, providers=providers, progress=progress)
+
+
+def provide_parts(
+    *,
+    model: str,
+    manifest: Path | None,
+    plan: Path | None,
+    threads: int,
+    providers: Sequence[str] = ("auto",),
+    progress: Progress,
+) -> Bundle:
+    """What a worker needs: the plan in folder `plan` as it is; without one, the cuts of `model`, not calibrated.
+
+    Raises ModelError, OutputError.
+    """
+    if plan is not None:
+        return read_bundle(plan)
+    resolved = resolve_model(model, manifest, progress=progress)
+    return ensure_plan(
+        resolved.path,
+        resolved.manifest,
+        [],
+        _folder(resolved, "parts"),
+        threads=threads,
+        providers=providers,
+        progress=progress,
+        anchors=resolved.anchors,
+    )
 
 
 def calibrated_plan(
@@ -60,15 +91,20 @@ def calibrated_plan(
     *,
     threads: int,
     providers: Sequence[str] = ("auto",),
+    out: Path | None = None,
     progress: Progress,
 ) -> Bundle:
-    """Build or reuse the cached plan of `model`, calibrated on the first pictures of `source`."""
+    """Build or reuse the plan of `model` at `out` (default: in the cache), calibrated on the beginning of `source`.
+
+    Raises ModelError, SourceError, OutputError.
+    """
+    progress("reading frames", 0.0)
     found = calibration(source, model.manifest)
     return ensure_plan(
         model.path,
         model.manifest,
         found.pictures,
-        plan_folder(model, source, threads=threads),
+        out or _folder(model, f"{_scene(source)[:10]}-t{threads}"),
         threads=threads,
         providers=providers,
         progress=progress,
@@ -77,32 +113,49 @@ def calibrated_plan(
     )
 
 
-def plan_folder(model: ResolvedModel, source: str, *, threads: int) -> Path:
-    """Where the plan of this model, calibrated on this source, is kept between runs."""
-    path = Path(source)
-    scene = file_sha256(path) if path.is_file() else hashlib.sha256(source.encode()).hexdigest()
-    return default_cache() / "plans" / f"{model.manifest.name}-{model.sha256[:10]}-{scene[:10]}-t{threads}.plan"
-
-
 def calibration(source: str, manifest: Manifest) -> Calibration:
     """The first pictures of `source`. Raises SourceError if it can't be opened or brings nothing."""
-    video = open_source(source, pace=False, give_up_after_s=_OPEN_S)
     preparer = Preparer.from_manifest(manifest)
     pictures: list[npt.NDArray[np.uint8]] = []
-    try:
-        info = video.wait_opened(_OPEN_S)
-        while len(pictures) < TRACK_FRAMES:
-            captured = video.next(_FRAME_S)
-            if captured is None:
-                break
-            if captured.picture is not None:
-                prepared = preparer.prepare(captured.picture)
-                pictures.append(prepared.rgb.copy())
-                prepared.release()
-    except TimeoutError as exc:
-        raise SourceError("the source brings no frames", url=source, retryable=True) from exc
-    finally:
-        video.close()
+    with open_source(source, pace=False, give_up_after_s=_OPEN_S) as video:
+        try:
+            info = video.wait_opened(_OPEN_S)
+            while len(pictures) < TRACK_FRAMES and (captured := video.next(_FRAME_S)) is not None:
+                if captured.picture is not None:
+                    prepared = preparer.prepare(captured.picture)
+                    pictures.append(prepared.rgb.copy())
+                    prepared.release()
+        except TimeoutError as exc:
+            raise SourceError("the source brings no frames", url=source, retryable=True) from exc
     if not pictures:
         raise SourceError("the source has no picture", url=info.url)
-    return Calibration(pictures, 1000.0 / info.fps, info.live)
+    return Calibration(pictures, 1000.0 / info.fps)
+
+
+def log_stages() -> Progress:
+    """Log each stage once, so that a first start does not look stuck."""
+    seen: set[str] = set()
+
+    def report(stage: str, share: float) -> None:
+        if stage not in seen:
+            seen.add(stage)
+            _log.info("getting ready: %s (%.0f %%)", stage, 100 * share)
+
+    return report
+
+
+def _calibrated(bundle: Bundle) -> Bundle:
+    """`bundle`, unless it is a worker's: it has nothing to choose from."""
+    if not bundle.plan.calibrated:
+        raise ModelError(f"plan {bundle.folder} holds parts only", advice="make one with `splitmesh plan build`")
+    return bundle
+
+
+def _scene(source: str) -> str:
+    path = Path(source)
+    return file_sha256(path) if path.is_file() else hashlib.sha256(source.encode()).hexdigest()
+
+
+def _folder(model: ResolvedModel, what: str) -> Path:
+    """Where a plan is kept between runs."""
+    return default_cache() / "plans" / f"{model.manifest.name}-{model.sha256[:10]}-{what}.plan"
