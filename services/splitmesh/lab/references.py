@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from splitmesh.frames.answer import Answer
 from splitmesh.frames.fidelity import agreement
 from splitmesh.frames.record import FrameRecord
 from splitmesh.inference.session import open_session
+from splitmesh.lab.artifacts import write_whole
 from splitmesh.lab.summary import Fidelity
 from splitmesh.media.captured import Captured
 from splitmesh.media.prepare import Preparer
@@ -50,12 +50,9 @@ class ReferenceCache:
             return {}
 
     def write(self, answers: dict[int, Answer]) -> None:
-        """Replace the file atomically."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Replace the file atomically. Raises OutputError."""
         rows = {str(index): answer.to_json() for index, answer in sorted(answers.items())}
-        half = self.path.with_suffix(f".{os.getpid()}.tmp")
-        half.write_text(json.dumps({"version": _CACHE_VERSION, "answers": rows}, allow_nan=False), encoding="utf-8")
-        half.replace(self.path)
+        write_whole(self.path, json.dumps({"version": _CACHE_VERSION, "answers": rows}, allow_nan=False))
 
 
 def even_sample(indexes: Sequence[int], limit: int) -> list[int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -69,6 +70,9 @@ class ClipRow(_Strict):
     origin: Origin
 
 
+Row = TypeVar("Row", ModelRow, ClipRow)
+
+
 class Catalogue(_Strict):
     default_model: str
     default_clip: str
@@ -77,19 +81,19 @@ class Catalogue(_Strict):
 
     def find_model(self, name: str) -> ModelRow:
         """Raises ModelError, naming those there are, for an unknown name."""
-        for row in self.model:
-            if row.name == name:
-                return row
-        known = ", ".join(row.name for row in self.model)
-        raise ModelError(f"no built-in model is called {name!r}", advice=f"there are {known}; or give an .onnx file")
+        return _named(self.model, name, what="model", otherwise="an .onnx file")
 
     def find_clip(self, name: str) -> ClipRow:
         """Raises ModelError, naming those there are, for an unknown name."""
-        for row in self.clip:
-            if row.name == name:
-                return row
-        known = ", ".join(row.name for row in self.clip)
-        raise ModelError(f"no built-in clip is called {name!r}", advice=f"there are {known}; or give a video file")
+        return _named(self.clip, name, what="clip", otherwise="a video file")
+
+
+def _named(rows: Sequence[Row], name: str, *, what: str, otherwise: str) -> Row:
+    for row in rows:
+        if row.name == name:
+            return row
+    known = ", ".join(row.name for row in rows)
+    raise ModelError(f"no built-in {what} is called {name!r}", advice=f"there are {known}; or give {otherwise}")
 
 
 @cache
