@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitmesh.frames.boxes import iou_matrix, nms, nms_per_class
+from splitmesh.frames.boxes import iou_matrix, nms_per_class
 
 
 def boxes_of(*rows: tuple[float, float, float, float]) -> np.ndarray:
@@ -52,9 +52,10 @@ def test_iou_is_bounded_and_symmetric(first: tuple, second: tuple) -> None:
 def test_nms_keeps_the_best_of_a_pile_and_what_lies_apart() -> None:
     boxes = boxes_of((0, 0, 1, 1), (0, 0, 1, 0.9), (0.5, 0.5, 0.6, 0.6), (0, 0, 0.95, 1))
     scores = np.array([0.5, 0.9, 0.1, 0.7], np.float32)
-    assert nms(boxes, scores, 0.5, 10).tolist() == [1, 2]
-    assert nms(boxes, scores, 0.5, 1).tolist() == [1]
-    assert nms(boxes, scores, 0.95, 10).tolist() == [1, 3, 0, 2]
+    same = np.zeros(4, np.uint16)
+    assert nms_per_class(boxes, scores, same, 0.5, 10).tolist() == [1, 2]
+    assert nms_per_class(boxes, scores, same, 0.5, 1).tolist() == [1]
+    assert nms_per_class(boxes, scores, same, 0.95, 10).tolist() == [1, 3, 0, 2]
 
 
 def test_classes_do_not_suppress_each_other() -> None:
@@ -78,7 +79,6 @@ def naive(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, threshold:
 def test_nms_equals_a_plain_loop(given_boxes: tuple, threshold: float) -> None:
     boxes, scores, classes = given_boxes
     assert nms_per_class(boxes, scores, classes, threshold, 100).tolist() == naive(boxes, scores, classes, threshold)
-    assert nms(boxes, scores, threshold, 100).tolist() == naive(boxes, scores, np.zeros_like(classes), threshold)
 
 
 def test_many_boxes_take_the_row_path_to_the_same_result() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from splitmesh.telemetry.logs import RepeatedWarning, configure_logs, masked
+from splitmesh.telemetry.logs import configure_logs, masked
 
 
 @pytest.fixture
@@ -68,11 +68,3 @@ def test_one_liners_are_short_and_without_colour_off_a_terminal() -> None:
 )
 def test_secrets_in_urls_do_not_print(text: str, shown: str) -> None:
     assert masked(text) == shown
-
-
-def test_repeated_warnings_are_held_back_and_counted(caplog: pytest.LogCaptureFixture) -> None:
-    warn = RepeatedWarning(logging.getLogger("splitmesh.test"), every_s=10)
-    written = [warn("ring full", now_ns=int(at * 1e9), dropped=3) for at in (0, 1, 9.9, 10, 11, 25)]
-    assert written == [True, False, False, True, False, True]
-    assert [getattr(r, "repeated", 0) for r in caplog.records] == [0, 2, 1]
-    assert vars(caplog.records[0])["dropped"] == 3

@@ -30,35 +30,16 @@ def iou_matrix(a: F32, b: F32) -> F32:
     return bounded
 
 
-def nms(boxes: F32, scores: F32, iou_threshold: float, max_out: int) -> Indices:
-    """Greedy non-maximum suppression across all boxes.
-
-    boxes: (N, 4), scores: (N,). A box falls if a kept, better one overlaps it by more than `iou_threshold`.
-    Equal scores keep their order. Returns at most `max_out` indices, best first.
-    """
-    return _suppress(boxes, scores, None, iou_threshold, max_out)
-
-
 def nms_per_class(
     boxes: F32, scores: F32, classes: npt.NDArray[np.integer], iou_threshold: float, max_out: int
 ) -> Indices:
-    """As `nms`, but only boxes of the same class suppress each other. classes: (N,) integers."""
-    return _suppress(boxes, scores, classes, iou_threshold, max_out)
+    """Greedy non-maximum suppression among boxes of the same class.
 
-
-def _areas(boxes: F32) -> F32:
-    width = np.maximum(boxes[:, 2] - boxes[:, 0], 0)
-    height = np.maximum(boxes[:, 3] - boxes[:, 1], 0)
-    areas: F32 = width * height
-    return areas
-
-
-def _suppress(
-    boxes: F32, scores: F32, classes: npt.NDArray[np.integer] | None, iou_threshold: float, max_out: int
-) -> Indices:
+    boxes: (N, 4), scores: (N,), classes: (N,) integers. A box falls if a kept, better one of its class overlaps it by
+    more than `iou_threshold`. Equal scores keep their order. Returns at most `max_out` indices, best first.
+    """
     order = np.argsort(-scores, kind="stable")
-    ranked = boxes[order]
-    kinds = None if classes is None else classes[order]
+    ranked, kinds = boxes[order], classes[order]
     beaten = _overlaps(ranked, ranked, kinds, kinds, iou_threshold) if len(order) <= _MATRIX_LIMIT else None
     alive = np.ones(len(order), np.bool_)
     kept: list[int] = []
@@ -72,19 +53,21 @@ def _suppress(
             row = beaten[rank]
         else:
             one = slice(rank, rank + 1)
-            row = _overlaps(ranked[one], ranked, None if kinds is None else kinds[one], kinds, iou_threshold)[0]
+            row = _overlaps(ranked[one], ranked, kinds[one], kinds, iou_threshold)[0]
         alive &= ~row
     return order[kept]
 
 
+def _areas(boxes: F32) -> F32:
+    width = np.maximum(boxes[:, 2] - boxes[:, 0], 0)
+    height = np.maximum(boxes[:, 3] - boxes[:, 1], 0)
+    areas: F32 = width * height
+    return areas
+
+
 def _overlaps(
-    a: F32,
-    b: F32,
-    a_kinds: npt.NDArray[np.integer] | None,
-    b_kinds: npt.NDArray[np.integer] | None,
-    iou_threshold: float,
+    a: F32, b: F32, a_kinds: npt.NDArray[np.integer], b_kinds: npt.NDArray[np.integer], iou_threshold: float
 ) -> npt.NDArray[np.bool_]:
     over = iou_matrix(a, b) > iou_threshold
-    if a_kinds is not None and b_kinds is not None:
-        over &= a_kinds[:, None] == b_kinds[None, :]
+    over &= a_kinds[:, None] == b_kinds[None, :]
     return over

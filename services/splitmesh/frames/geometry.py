@@ -50,16 +50,6 @@ class Placement:
         return self._content()[1]
 
     @property
-    def scale_x(self) -> float:
-        """Input pixels per source pixel, exact after rounding to whole input pixels."""
-        return self.content_w / self.source_w
-
-    @property
-    def scale_y(self) -> float:
-        """Input pixels per source pixel, exact after rounding to whole input pixels."""
-        return self.content_h / self.source_h
-
-    @property
     def pad_left(self) -> int:
         """Padding left of the picture in input pixels; an odd pixel goes to the right."""
         return (self.target_w - self.content_w) // 2
@@ -78,15 +68,6 @@ class Placement:
             self._unmap(answer.points),
         )
 
-    def to_input(self, answer: Answer) -> Answer:
-        """The inverse of `to_source`: from [0, 1] of the source picture to [0, 1] of the input."""
-        return Answer(
-            self._map(answer.boxes.reshape(-1, 2, 2)).reshape(-1, 4),
-            answer.scores,
-            answer.classes,
-            self._map(answer.points),
-        )
-
     def _content(self) -> tuple[int, int]:
         if self.fit is Fit.STRETCH:
             return self.target_w, self.target_h
@@ -95,22 +76,11 @@ class Placement:
         height = min(max(round(self.source_h * factor), 1), self.target_h)
         return width, height
 
-    def _frame(self) -> tuple[F32, F32]:
-        target = np.array([self.target_w, self.target_h], np.float32)
-        pad = np.array([self.pad_left, self.pad_top], np.float32) / target
-        share = np.array([self.content_w, self.content_h], np.float32) / target
-        return pad, share
-
     def _unmap(self, points: F32) -> F32:
         if self.fit is Fit.STRETCH:
             return np.clip(points, 0, 1)
-        pad, share = self._frame()
+        target = np.array([self.target_w, self.target_h], np.float32)
+        pad = np.array([self.pad_left, self.pad_top], np.float32) / target
+        share = np.array([self.content_w, self.content_h], np.float32) / target
         clipped: F32 = np.clip((points - pad) / share, 0, 1).astype(np.float32, copy=False)
         return clipped
-
-    def _map(self, points: F32) -> F32:
-        if self.fit is Fit.STRETCH:
-            return points
-        pad, share = self._frame()
-        placed: F32 = (points * share + pad).astype(np.float32, copy=False)
-        return placed

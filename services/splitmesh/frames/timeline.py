@@ -46,11 +46,6 @@ class Timeline:
         self._last_pts: int | None = None
         self._repeats = 0
 
-    @property
-    def last_ns(self) -> int | None:
-        """The newest `pts_ns` given out, or None before the first."""
-        return self._last_ns
-
     def restart(
         self, *, time_base: Fraction | None = None, frame_ns: int | None = None, elapsed_ns: int | None = None
     ) -> None:

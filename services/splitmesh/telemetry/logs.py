@@ -9,7 +9,6 @@ import json
 import logging
 import re
 import sys
-import threading
 import time
 from typing import Any, TextIO
 
@@ -77,29 +76,6 @@ class OneLiners(logging.Formatter):
         if record.exc_info:
             line += "\n" + masked(self.formatException(record.exc_info))
         return line
-
-
-class RepeatedWarning:
-    """Logs at most one warning per `every_s` and says how many were held back. Thread-safe."""
-
-    def __init__(self, log: logging.Logger, *, every_s: float = 10.0) -> None:
-        self._log = log
-        self._every_ns = int(every_s * 1e9)
-        self._last_ns: int | None = None
-        self._held = 0
-        self._lock = threading.Lock()
-
-    def __call__(self, message: str, *args: object, now_ns: int | None = None, **fields: object) -> bool:
-        """Warn, or count. `fields` become log fields. True if a line was written."""
-        now = time.monotonic_ns() if now_ns is None else now_ns
-        with self._lock:
-            if self._last_ns is not None and now - self._last_ns < self._every_ns:
-                self._held += 1
-                return False
-            held, self._held, self._last_ns = self._held, 0, now
-        extra = {**fields, "repeated": held} if held else dict(fields)
-        self._log.warning(message, *args, extra=extra)
-        return True
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import threading
 from enum import StrEnum
 from functools import cached_property
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
@@ -64,7 +64,6 @@ class EdgeMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         r = registry
         self._points = BoundedNames(64)
-        self.info = Info("splitmesh_edge", "What this edge runs", registry=r)
         self.captured_total = Counter("splitmesh_captured_frames", "Frames taken from the source", registry=r)
         self.frames_total = Counter("splitmesh_frames", "Frames settled, by outcome", ["outcome"], registry=r)
         self.deadline_hits_total = Counter("splitmesh_deadline_hits", "Frames answered in time", registry=r)
@@ -84,9 +83,6 @@ class EdgeMetrics:
         self.link_base_seconds = Gauge("splitmesh_link_base_seconds", "Delay of an empty message", registry=r)
         self.uplink_backlog_bytes = Gauge("splitmesh_uplink_backlog_bytes", "Bytes not acknowledged", registry=r)
         self.breaker_state = Gauge("splitmesh_breaker_state", "1 for the breaker's state", ["state"], registry=r)
-        self.device_queue_seconds = Histogram(
-            "splitmesh_device_queue_seconds", "Wait for the edge's own device", buckets=STAGE_BUCKETS_S, registry=r
-        )
         self.gamma_ratio = Gauge("splitmesh_gamma_ratio", "Measured over profiled model time", ["side"], registry=r)
         self.decode_errors_total = Counter("splitmesh_decode_errors", "Pictures not decodable", registry=r)
         self.reconnects_total = Counter("splitmesh_reconnects", "Connections made again", ["what"], registry=r)
@@ -137,7 +133,6 @@ class CloudMetrics:
         self._models = BoundedNames(16)
         self._cuts = BoundedNames(64)
         self._codes = BoundedNames(16)
-        self.info = Info("splitmesh_worker", "What this worker serves", registry=r)
         self.requests_total = Counter(
             "splitmesh_requests", "Requests taken, by how they ended", ["model", "cut", "outcome"], registry=r
         )

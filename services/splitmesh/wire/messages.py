@@ -116,10 +116,6 @@ class WorkerTimes:
         for field in self.__slots__:
             check_range(getattr(self, field), field=f"times.{field}", high=MAX_US)
 
-    @property
-    def total_us(self) -> int:
-        return self.queue_us + self.decode_us + self.service_us + self.postprocess_us
-
 
 @dataclass(frozen=True, slots=True)
 class Nack:
