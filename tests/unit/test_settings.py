@@ -100,23 +100,23 @@ def edge(flags: dict[str, Any] | None = None, **more: Any) -> Any:
 
 def test_the_strongest_origin_wins_and_is_named(tmp_path: Path) -> None:
     file = tmp_path / "splitmesh.toml"
-    file.write_text('[edge]\ndeadline_ms = "1s"\nseed = 3\nthreads = 2\n[lab]\nduration_s = 5\n')
-    environ = {"SPLITMESH_EDGE_DEADLINE_MS": "300ms", "SPLITMESH_EDGE_SEED": "4"}
+    file.write_text('[edge]\ndeadline_ms = "1s"\nring_capacity = 3\nthreads = 2\n[lab]\nduration_s = 5\n')
+    environ = {"SPLITMESH_EDGE_DEADLINE_MS": "300ms", "SPLITMESH_EDGE_RING_CAPACITY": "4"}
     found = edge({"deadline_ms": "150ms"}, environ=environ, config=file)
-    assert (found.settings.deadline_ms, found.settings.seed, found.settings.threads) == (150.0, 4, 2)
+    assert (found.settings.deadline_ms, found.settings.ring_capacity, found.settings.threads) == (150.0, 4, 2)
     assert found.provenance["deadline_ms"] == "flag --deadline"
-    assert found.provenance["seed"] == "env SPLITMESH_EDGE_SEED"
+    assert found.provenance["ring_capacity"] == "env SPLITMESH_EDGE_RING_CAPACITY"
     assert found.provenance["threads"] == f"file {file}"
     assert found.provenance["policy"] == "default"
 
 
 def test_where_the_file_is_looked_for(tmp_path: Path) -> None:
-    (tmp_path / "splitmesh.toml").write_text("[edge]\nseed = 1\n")
-    (tmp_path / "other.toml").write_text("[edge]\nseed = 2\n")
-    assert edge(cwd=tmp_path).settings.seed == 1
+    (tmp_path / "splitmesh.toml").write_text("[edge]\nring_capacity = 1\n")
+    (tmp_path / "other.toml").write_text("[edge]\nring_capacity = 2\n")
+    assert edge(cwd=tmp_path).settings.ring_capacity == 1
     environ = {"SPLITMESH_CONFIG": str(tmp_path / "other.toml")}
-    assert edge(cwd=tmp_path, environ=environ).settings.seed == 2
-    assert edge(cwd=tmp_path, environ=environ, config=tmp_path / "splitmesh.toml").settings.seed == 1
+    assert edge(cwd=tmp_path, environ=environ).settings.ring_capacity == 2
+    assert edge(cwd=tmp_path, environ=environ, config=tmp_path / "splitmesh.toml").settings.ring_capacity == 1
 
 
 def test_shared_variables_fill_what_the_section_does_not_set() -> None:
@@ -152,7 +152,7 @@ REFUSALS: list[tuple[dict[str, str], dict[str, str], str, tuple[str, ...]]] = [
     ({}, {}, "seed = 3", ("seed",)),
     ({}, {}, "edge = 3", ("edge must be a table",)),
     ({}, {}, "[edge", ("not valid TOML",)),
-    ({}, {}, "[edge]\nseed = -1", ("edge.seed", '"-1"', "s.toml", "greater than or equal to 0")),
+    ({}, {}, "[edge]\nring_capacity = 0", ("edge.ring_capacity", '"0"', "s.toml", "greater than or equal to 1")),
     ({"hwaccel": "quantum"}, {}, "", ("edge.hwaccel", "'cuda'")),
     ({"name": "a.b"}, {}, "", ("edge.name", "match pattern")),
     ({"colour": "red"}, {}, "", ("edge has no setting colour",)),
@@ -173,8 +173,8 @@ def test_refusals_name_key_value_rule_and_origin(
 
 def test_all_broken_rules_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
-        resolve("edge", EdgeSettings, {"seed": "x", "threads": "0"}, environ={})
-    assert all(key in str(caught.value) for key in ("edge.source is required", "edge.seed", "edge.threads"))
+        resolve("edge", EdgeSettings, {"ring_capacity": "x", "threads": "0"}, environ={})
+    assert all(key in str(caught.value) for key in ("edge.source is required", "edge.ring_capacity", "edge.threads"))
 
 
 def test_passwords_never_print() -> None:

@@ -152,7 +152,6 @@ class Mesh:
             "results": self._setup.results,
             "web_port": settings.web_port,
             "uplink_budget_bps": settings.uplink_budget_bps,
-            "seed": settings.seed,
         }
 
     def _link_values(self, broker: str) -> dict[str, Any]:

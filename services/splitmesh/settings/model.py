@@ -156,7 +156,6 @@ class EdgeSettings(_Observed):
     trace_ratio: Ratio = Field(0.1, description="Share of frames traced; misses and resumed frames always are")
     web_port: Port = Field(9464, description="Port of the status pages; 0: any free one; off: none")
     uplink_budget_bps: BitsPerSecond = Field(0.0, description="Long-run uplink budget; 0: none")
-    seed: int = Field(0, ge=0, description="Seed of everything random in the policy")
 
 
 class CloudSettings(_Observed):
@@ -195,7 +194,7 @@ class LabSettings(Settings):
     out: Annotated[UserPath | None, Option(metavar="DIR")] = Field(
         None, description="Folder of the run; default: a new one below lab-out, and lab-out/latest points to it"
     )
-    seed: int = Field(0, ge=0, description="Seed of everything random in policy and link")
+    seed: int = Field(0, ge=0, description="Seed of the link's jitter")
     threads: Threads = Field(1, description="Threads of the model runtime, in the edge and in the worker each")
     uplink_budget_bps: BitsPerSecond = Field(0.0, description="Long-run uplink budget; 0: none")
     trace_ratio: Ratio = Field(1.0, description="Share of frames traced; misses and resumed frames always are")
@@ -222,7 +221,7 @@ class LinkSettings(Settings):
     start: LinkStart = Field(
         "first-byte", description="When the trace's clock begins: first traffic, at once, or SIGUSR1"
     )
-    seed: int = Field(0, ge=0, description="Seed of jitter")
+    seed: int = Field(0, ge=0, description="Seed of the jitter")
     ready_json: UserPath | None = Field(None, description="File to write (JSON) once it listens: pid, name, port")
 
 
