@@ -1,0 +1,182 @@
+"""Fills the tables of the documents that follow from code or from benchmark results, between their markers.
+
+Usage: python tools/doc_tables.py [--check]
+
+`<!-- table:NAME -->` … `<!-- /table -->` in docs/*.md holds table NAME below. A benchmark that was not run has one
+line that says so. --check changes nothing and fails if a table is not what it should be.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from splitmesh.telemetry.metrics import CloudMetrics, EdgeMetrics
+from splitmesh.wire.messages import NackCode
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+MARKED = re.compile(r"(<!-- table:([a-z-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+
+
+def main(arguments: Sequence[str]) -> int:
+    check = "--check" in arguments
+    stale = []
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        wanted = fill(text)
+        if wanted != text:
+            stale.append(path.name)
+            if not check:
+                path.write_text(wanted, encoding="utf-8")
+    if stale:
+        print(f"{'stale, run `make docs`' if check else 'rewritten'}: {', '.join(stale)}")
+    return int(check and bool(stale))
+
+
+def fill(text: str) -> str:
+    """`text` with every marked table made anew. Raises KeyError for a table that nobody makes."""
+    return MARKED.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}\n{match[3]}", text)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> str:
+    """A table whose first `text_columns` columns are left-aligned, the others right-aligned."""
+    rule = ["---" if i < text_columns else "--:" for i in range(len(head))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+
+
+def metrics(kind: type[EdgeMetrics] | type[CloudMetrics]) -> str:
+    """Every metric of one side, as Prometheus shows it."""
+    registry = CollectorRegistry()
+    family = kind(registry)
+    labels = {metric._name: metric._labelnames for metric in vars(family).values() if hasattr(metric, "_labelnames")}
+    rows = []
+    for metric in sorted(registry.collect(), key=lambda each: each.name):
+        suffix = {"counter": "_total", "info": "_info"}.get(metric.type, "")
+        names = ", ".join(f"`{label}`" for label in labels.get(metric.name, ()))
+        rows.append((f"`{metric.name}{suffix}`", metric.type, names or "–", metric.documentation))
+    return markdown(("metric", "type", "labels", "meaning"), rows, text_columns=4)
+
+
+def nacks() -> str:
+    comments = _enum_comments((ROOT / "proto/splitmesh/v1/infer.proto").read_text(encoding="utf-8"), "NACK_CODE_")
+    rows = [(str(code.value), f"`{code.label}`", comments[code.name]) for code in NackCode]
+    return markdown(("code", "name", "meaning"), rows, text_columns=3)
+
+
+def _enum_comments(proto: str, prefix: str) -> dict[str, str]:
+    """Name without `prefix` → the comment before it."""
+    found = re.findall(rf"//\s*(.+)\n\s*{prefix}(\w+) = \d+;", proto)
+    return {name: comment for comment, name in found}
+
+
+def result(name: str) -> Any | None:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def not_run(target: str) -> str:
+    return f"*Not in this checkout: `make {target}` measures it.*"
+
+
+def codec() -> str:
+    report = result("codec_speed")
+    if report is None:
+        return not_run("bench-codec")
+    rows = [
+        (
+            f"`{row['codec']}`",
+            str(row["level"]),
+            "×".join(map(str, row["shape"])),
+            f"{row['raw_bytes'] / row['payload_bytes']:.1f}",
+            f"{row['payload_bytes'] / 1e3:.1f}",
+            f"{row['encode_ms']:.2f}",
+            f"{row['decode_ms']:.2f}",
+        )
+        for row in report["rows"]
+    ]
+    head = ("codec", "level", "shape", "smaller by ×", "kB", "encode ms", "decode ms")
+    return f"{markdown(head, rows)}\n\nPython {report['python']}, {report['machine']}."
+
+
+def track() -> str:
+    report = result("track_fidelity")
+    if report is None:
+        return not_run("bench-track")
+    rows = [
+        (
+            row["clip"],
+            str(row["every"]),
+            str(row["frames"]),
+            f"{statistics.fmean(row['repeated']):.3f}",
+            f"**{statistics.fmean(row['tracked']):.3f}**",
+            f"{row['predict_us']:.0f}",
+        )
+        for row in report["rows"]
+    ]
+    head = ("clip", "every k-th frame seen", "frames", "F1 repeated", "F1 tracked", "µs per prediction")
+    ages = report["ages_frames"]
+    return f"{markdown(head, rows)}\n\nMeans over answers {ages[0]} to {ages[-1]} frames old."
+
+
+def link() -> str:
+    report = result("link_accuracy")
+    if report is None:
+        return not_run("bench-link")
+    rows = [
+        (
+            f"`{name}`",
+            f"{row['ratio_total']:.4f}",
+            f"{row['ratio_median']:.4f}",
+            f"{row['ratio_worst']:.3f} … {row['ratio_best']:.3f}",
+            f"{100 * row['relay_cpu_share']:.0f} %",
+        )
+        for name, row in report.items()
+        if isinstance(row, dict) and "ratio_total" in row
+    ]
+    head = ("link", "delivered ÷ asked, whole run", "median second", "worst … best second", "of one core")
+    return markdown(head, rows)
+
+
+def overhead() -> str:
+    report = result("overhead")
+    if report is None:
+        return not_run("bench-overhead")
+    rounds = report["rounds"]
+    bare, edge = (statistics.median(row[key] for row in rounds) for key in ("bare_fps", "edge_fps"))
+    rows = [(report["model"], f"{bare:.1f}", f"{edge:.1f}", f"**{report['ratio']:.3f}**")]
+    table = markdown(("model", "bare loop, frames/s", "edge, frames/s", "ratio"), rows)
+    return f"{table}\n\nMedians of {len(rounds)} rounds of {report['frames']} frames, {report['threads']} thread(s)."
+
+
+def lab() -> str:
+    report = result("lab")
+    if report is None:
+        return not_run("bench-lab")
+    from bench.lab import table
+
+    made: str = table(report)
+    return made
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "edge-metrics": lambda: metrics(EdgeMetrics),
+    "cloud-metrics": lambda: metrics(CloudMetrics),
+    "nacks": nacks,
+    "codec": codec,
+    "track": track,
+    "link": link,
+    "overhead": overhead,
+    "lab": lab,
+}
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main(sys.argv[1:]))
