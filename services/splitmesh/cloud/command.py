@@ -15,7 +15,7 @@ from splitmesh.bus.nats import NatsBus, connect_nats
 from splitmesh.cloud.hosted import Hosted
 from splitmesh.cloud.service import Worker, WorkerOptions
 from splitmesh.plan.bundle import Bundle
-from splitmesh.provision.plan import log_stages, provide_parts
+from splitmesh.provision.parts import log_stages, provide_parts
 from splitmesh.settings.model import CloudSettings
 from splitmesh.settings.process import announce_ready, pin_process
 from splitmesh.telemetry.metrics import CloudMetrics, Metrics, Reconnected

@@ -1,10 +1,9 @@
-"""Owns getting a plan ready from what the settings name: model, source, plan folder. Built once, then cached."""
+"""Owns an edge's plan: that of a model, calibrated on the video to come. Built once, then cached."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +14,10 @@ from splitmesh.errors import ModelError, SourceError
 from splitmesh.inference.planner import TRACK_FRAMES, ensure_plan
 from splitmesh.media.prepare import Preparer
 from splitmesh.media.source import open_source
-from splitmesh.models.fetch import default_cache
 from splitmesh.models.registry import ResolvedModel, resolve_model
 from splitmesh.plan.bundle import Bundle, file_sha256, read_bundle
 from splitmesh.plan.manifest import Manifest
-
-_log = logging.getLogger(__name__)
-
-Progress = Callable[[str, float], None]
-"""Told what is being done and how much of it is done, [0, 1]."""
+from splitmesh.provision.parts import Progress, cached_folder
 
 _OPEN_S = 20.0
 _FRAME_S = 20.0
@@ -47,7 +41,7 @@ def provide_plan(
     providers: Sequence[str] = ("auto",),
     progress: Progress,
 ) -> Bundle:
-    """What an edge needs: the plan in folder `plan` as it is; without one, that of `model`, calibrated on `source`.
+    """The plan in folder `plan` as it is; without one, that of `model`, calibrated on `source`.
 
     Raises ModelError, SourceError, OutputError.
     """
@@ -55,34 +49,6 @@ def provide_plan(
         return _calibrated(read_bundle(plan))
     resolved = resolve_model(model, manifest, progress=progress)
     return calibrated_plan(resolved, source, threads=threads, providers=providers, progress=progress)
-
-
-def provide_parts(
-    *,
-    model: str,
-    manifest: Path | None,
-    plan: Path | None,
-    threads: int,
-    providers: Sequence[str] = ("auto",),
-    progress: Progress,
-) -> Bundle:
-    """What a worker needs: the plan in folder `plan` as it is; without one, the cuts of `model`, not calibrated.
-
-    Raises ModelError, OutputError.
-    """
-    if plan is not None:
-        return read_bundle(plan)
-    resolved = resolve_model(model, manifest, progress=progress)
-    return ensure_plan(
-        resolved.path,
-        resolved.manifest,
-        [],
-        _folder(resolved, "parts"),
-        threads=threads,
-        providers=providers,
-        progress=progress,
-        anchors=resolved.anchors,
-    )
 
 
 def calibrated_plan(
@@ -104,7 +70,7 @@ def calibrated_plan(
         model.path,
         model.manifest,
         found.pictures,
-        out or _folder(model, f"{_scene(source)[:10]}-t{threads}"),
+        out or cached_folder(model, f"{_scene(source)[:10]}-t{threads}"),
         threads=threads,
         providers=providers,
         progress=progress,
@@ -132,18 +98,6 @@ def calibration(source: str, manifest: Manifest) -> Calibration:
     return Calibration(pictures, 1000.0 / info.fps)
 
 
-def log_stages() -> Progress:
-    """Log each stage once, so that a first start does not look stuck."""
-    seen: set[str] = set()
-
-    def report(stage: str, share: float) -> None:
-        if stage not in seen:
-            seen.add(stage)
-            _log.info("getting ready: %s (%.0f %%)", stage, 100 * share)
-
-    return report
-
-
 def _calibrated(bundle: Bundle) -> Bundle:
     """`bundle`, unless it is a worker's: it has nothing to choose from."""
     if not bundle.plan.calibrated:
@@ -154,8 +108,3 @@ def _calibrated(bundle: Bundle) -> Bundle:
 def _scene(source: str) -> str:
     path = Path(source)
     return file_sha256(path) if path.is_file() else hashlib.sha256(source.encode()).hexdigest()
-
-
-def _folder(model: ResolvedModel, what: str) -> Path:
-    """Where a plan is kept between runs."""
-    return default_cache() / "plans" / f"{model.manifest.name}-{model.sha256[:10]}-{what}.plan"
