@@ -67,7 +67,7 @@ format: $(STAMP) ## Rewrite the sources in the house format.
 
 type: $(STAMP) ## Types (mypy, strict).
 	@$(BIN)/mypy
-	@$(BIN)/mypy tools bench
+	@$(BIN)/mypy --explicit-package-bases tools bench
 
 proto: $(STAMP) ## Wire definition is clean, and the committed generated code follows from it.
 	@cd proto && ../$(BIN)/buf lint
