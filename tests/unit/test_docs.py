@@ -124,6 +124,14 @@ def test_every_make_target_that_is_named_exists() -> None:
     assert named <= targets and {"lab", "test", "bench-lab"} <= named
 
 
+def test_what_is_installed_is_an_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    wanted = [words[2] for _, words in console_lines() if words[:2] == ["pip", "install"]]
+    assert ".[edge]" in wanted and "." in wanted
+    for target in wanted:
+        assert set(re.findall(r"\w+", target)) <= extras.keys()
+
+
 def test_every_command_named_in_running_text_exists() -> None:
     for path in DOCUMENTS:
         for name in re.findall(r"`splitmesh ([a-z]+)", path.read_text(encoding="utf-8")):
