@@ -1,0 +1,106 @@
+"""`splitmesh cloud` as a process: ready file, status pages, signals, threads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cloud_rig import MODEL, ask, until, worker_on
+
+from splitmesh.bus.base import Bus
+from splitmesh.bus.server import EmbeddedServer
+from splitmesh.cloud.command import share_threads
+from splitmesh.cloud.hosted import Hosted
+from splitmesh.errors import NoResponders
+from splitmesh.frames.answer import Answer
+from splitmesh.plan.bundle import Bundle
+from splitmesh.telemetry.spanlog import frame_spans, read_spans
+from splitmesh.wire.messages import InferReply
+
+
+@pytest.mark.parametrize(("threads", "shared"), [(1, (1, 1)), (4, (1, 4)), (5, (2, 2)), (8, (2, 4)), (9, (3, 3))])
+def test_threads_are_a_budget(threads: int, shared: tuple[int, int]) -> None:
+    assert share_threads(threads) == shared
+    assert shared[0] * shared[1] <= threads
+
+
+@asynccontextmanager
+async def process(
+    broker_url: str, bundle: Bundle, folder: Path
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, object]]]:
+    ready, log = folder / "ready.json", (folder / "worker.log").open("wb")
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "splitmesh.cli.main", "cloud", "--config", os.devnull, "--nats-url", broker_url),
+        *("--plan", str(bundle.folder), "--name", "w-p", "--web-port", "0", "--ready-json", str(ready)),
+        *("--providers", "cpu", "--span-log", str(folder / "spans")),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=log,
+    )
+    log.close()
+    try:
+        await until(lambda: ready.exists() or child.returncode is not None, 60)
+        assert ready.exists(), (folder / "worker.log").read_text()
+        yield child, json.loads(ready.read_text())
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
+
+
+async def test_the_process_serves_reports_and_drains_on_sigterm(
+    broker: EmbeddedServer, edge: Bus, bundle: Bundle, tmp_path: Path
+) -> None:
+    async with process(broker.url, bundle, tmp_path) as (child, ready):
+        assert ready["ready"] is True and ready["pid"] == child.pid
+        assert isinstance((await ask(edge, bundle)).outcome, Answer)
+        reader, writer = await asyncio.open_connection("127.0.0.1", ready["web_port"])
+        writer.write(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        body = (await reader.read()).partition(b"\r\n\r\n")[2]
+        writer.close()
+        await writer.wait_closed()
+        status = json.loads(body)
+        assert status["served"] == 1 and status["ready"] is True and status["models"] == [MODEL]
+        asked = [asyncio.create_task(ask(edge, bundle, f"e.r.{i}")) for i in range(20)]
+        await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        child.send_signal(signal.SIGTERM)
+        replies = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(r, InferReply) for r in replies), replies  # none was left without a word
+        async with asyncio.timeout(15):
+            assert await child.wait() == 0
+        with pytest.raises(NoResponders):
+            await ask(edge, bundle, "e.r.after")
+    assert frame_spans(read_spans(tmp_path / "spans"), "e.r.1")
+
+
+async def test_sigterm_while_there_is_no_broker_ends_the_process(bundle: Bundle, tmp_path: Path) -> None:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "splitmesh.cli.main", "cloud", "--config", os.devnull, "--web-port", "off"),
+        *("--nats-url", "nats://127.0.0.1:1", "--plan", str(bundle.folder), "--providers", "cpu"),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert child.stderr is not None
+    async with asyncio.timeout(60):
+        while b"Connect call failed" not in await child.stderr.readline():
+            pass
+        child.send_signal(signal.SIGTERM)
+        await child.communicate()
+    assert child.returncode == 0
+
+
+async def test_a_killed_worker_leaves_no_queue_member(
+    broker: EmbeddedServer, edge: Bus, bundle: Bundle, hosted: Hosted, tmp_path: Path
+) -> None:
+    async with process(broker.url, bundle, tmp_path) as (child, _):
+        child.send_signal(signal.SIGKILL)
+        await child.wait()
+        async with worker_on(broker, hosted):
+            for i in range(10):
+                assert isinstance((await ask(edge, bundle, f"e.r.{i}")).outcome, Answer)
