@@ -88,7 +88,7 @@ def packages() -> Iterable[Finding]:
         except importlib.metadata.PackageNotFoundError:
             absent.append(name)
     if absent:
-        advice = "pip install 'splitmesh[edge,cloud]'"
+        advice = "pip install 'splitmesh[edge]'"
         yield Finding("packages", Verdict.LIMITED, f"{', '.join(held)}; absent: {', '.join(absent)}", advice)
     else:
         yield Finding("packages", Verdict.OK, ", ".join(held))

@@ -42,7 +42,6 @@ COMMANDS: dict[str, _Entry] = {
 
 _EXTRA_OF_MODULE = {
     "av": "edge",
-    "grpc": "cloud",
     "nats_server": "lab",
     "matplotlib": "lab",
 }
