@@ -44,7 +44,7 @@ class LinkTruth:
 
     def outages(self, duration_s: float) -> tuple[tuple[float, float], ...]:
         """(start_s, length_s) of those that began during the run."""
-        starts = ((round(outage.start_s + self.offset_s, 2), outage.length_s) for outage in self.trace.outages)
+        starts = ((round(outage.start_s + self.offset_s, 2), round(outage.length_s, 2)) for outage in self.trace.outages)
         return tuple(sorted((start, length) for start, length in starts if start < duration_s))
 
     def estimate_error(self, records: Sequence[FrameRecord]) -> float | None:
