@@ -44,8 +44,8 @@ class LinkTruth:
 
     def outages(self, duration_s: float) -> tuple[tuple[float, float], ...]:
         """(start_s, length_s) of those that began during the run."""
-        starts = ((round(outage.start_s + self.offset_s, 2), round(outage.length_s, 2)) for outage in self.trace.outages)
-        return tuple(sorted((start, length) for start, length in starts if start < duration_s))
+        all_of_them = ((round(o.start_s + self.offset_s, 2), round(o.length_s, 2)) for o in self.trace.outages)
+        return tuple(sorted((start, length) for start, length in all_of_them if start < duration_s))
 
     def estimate_error(self, records: Sequence[FrameRecord]) -> float | None:
         """Median of |estimated − true| / true over decisions outside outages; None if there was no estimate."""
