@@ -1,3 +1,4 @@
 from cloud_rig import broker, bundle, edge, hosted
+from mesh_run import scene
 
-__all__ = ["broker", "bundle", "edge", "hosted"]
+__all__ = ["broker", "bundle", "edge", "hosted", "scene"]
