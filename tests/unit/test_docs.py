@@ -120,7 +120,7 @@ def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = {words[1] for _, words in console_lines() if words[0] == "make"}
     for path in DOCUMENTS:
-        named |= set(re.findall(r"`make ([a-z-]+)", path.read_text(encoding="utf-8")))
+        named |= set(re.findall(r"(?:`|^)make ([a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE))
     assert named <= targets and {"lab", "test", "bench-lab"} <= named
 
 
