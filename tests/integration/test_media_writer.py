@@ -66,6 +66,13 @@ def test_banner_points_and_classes_without_labels(tmp_path: Path) -> None:
     assert near(frames[1][8, 200], (90, 90, 90), 12)
 
 
+def test_the_label_of_a_box_at_the_top_is_written_below_the_banner(tmp_path: Path) -> None:
+    with AnnotatedWriter(tmp_path / "out.mp4", 320, 240, 25) as writer:
+        writer.write(GREY, boxes((0.25, 0.0, 0.75, 0.9)), labels=["person"], banner="local 87 ms")
+    bar_px = 10 + 6  # the smallest font and its margin
+    assert read(tmp_path / "out.mp4")[0][bar_px + 3 : bar_px + 12, 84:130].std() > 20
+
+
 def test_time_stamps_are_kept_and_made_to_increase(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     with AnnotatedWriter(path, 64, 64, 10) as writer:

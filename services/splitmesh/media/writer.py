@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 _CLOCK = 90_000
 OUTCOME_COLORS: dict[Outcome, tuple[int, int, int]] = {
-    Outcome.LOCAL: (64, 160, 255),
+    Outcome.LOCAL: (50, 120, 235),
     Outcome.SPLIT: (60, 210, 100),
-    Outcome.FRAME: (190, 110, 255),
+    Outcome.FRAME: (110, 215, 255),
     Outcome.RESUMED: (255, 190, 40),
     Outcome.TRACKED: (170, 180, 190),
     Outcome.SHED: (130, 60, 60),
@@ -163,7 +163,8 @@ class AnnotatedWriter:
             draw.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=color, width=self._line_px)
             name = int(answer.classes[index])
             text = f"{labels[name] if name < len(labels) else name} {answer.scores[index]:.2f}"
-            self._tag(draw, x0, y0 - self._font_px - 2, text, color)
+            covered_px = self._font_px + 7 if banner else 0
+            self._tag(draw, x0, max(y0 - self._font_px - 2, covered_px), text, color)
             for x, y in answer.points[index] if answer.points.shape[1] else ():
                 px, py = float(x) * self.width, float(y) * self.height
                 draw.ellipse((px - 2, py - 2, px + 2, py + 2), fill=color)
@@ -174,7 +175,6 @@ class AnnotatedWriter:
 
     def _tag(self, draw: ImageDraw.ImageDraw, x: float, y: float, text: str, color: tuple[int, int, int]) -> None:
         font = _font(self._font_px)
-        y = max(y, 0.0)
         draw.rectangle((x, y, x + font.getlength(text) + 4, y + self._font_px + 2), fill=color)
         draw.text((x + 2, y), text, fill=(10, 10, 10), font=font)
 
