@@ -105,8 +105,9 @@ async def test_a_worker_that_leaves_in_order_costs_no_answer(
         assert await edge.stop(signal.SIGINT) == 0, edge.log
     records = edge.frame_records()
     assert {record.worker for record in records if record.outcome in OFFLOADED} == {"w-1", "w-2"}
-    answered = sum(record.outcome in OFFLOADED for record in records[5:])
-    assert answered >= 0.8 * len(records[5:])
+    split = [record for record in records if record.point.startswith("split/")]
+    helpless = [record.note for record in split if record.outcome not in (Outcome.SPLIT, Outcome.RESUMED)]
+    assert len(helpless) <= 2, helpless  # of the first frames, before the device's speed is known
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -28,6 +28,8 @@ _ECHO_INTERVAL_S = 0.4
 _ECHO_BYTES = 150
 _CENSORED = 1.25
 """A reply that has not come by the deadline is entered as having taken this many times the time waited."""
+_CLOCK_SLACK = 1.05
+"""Two machines' monotonic clocks may run at rates that differ by so much, generously."""
 _MAX_PENDING_BYTES = 1_000_000
 _PEER_FAULTS = frozenset({NackCode.UNKNOWN_MODEL, NackCode.DRAINING, NackCode.INFERENCE_FAILED})
 
@@ -74,6 +76,7 @@ class Offloader:
         self._heartbeats: Subscription | None = None
         self._echoing: asyncio.Task[None] | None = None
         self.uplink_bytes = 0
+        self.malformed_heartbeats = 0
         self.worker_seen_ns: dict[str, int] = {}
 
     async def attach(self, bus: Bus) -> None:
@@ -160,8 +163,10 @@ class Offloader:
         timer: asyncio.TimerHandle,
     ) -> Reply:
         try:
+            sent_ns = time.monotonic_ns()
             message = await bus.request(subject, payload, headers=head, timeout_s=_REPLY_TIMEOUT_S)
-            reply = InferReply.decode(message.payload)
+            now_ns = time.monotonic_ns()
+            reply = _honest(InferReply.decode(message.payload), frame_id, (now_ns - sent_ns) / 1e6)
         except (BusError, WireError):
             self._world.link.on_lost(frame_id)
             verdict.failed(time.monotonic_ns())
@@ -171,13 +176,7 @@ class Offloader:
             raise
         finally:
             timer.cancel()
-        now_ns = time.monotonic_ns()
-        times = RemoteTimes(
-            reply.times.queue_us / 1e3,
-            reply.times.decode_us / 1e3,
-            reply.times.service_us / 1e3,
-            reply.times.postprocess_us / 1e3,
-        )
+        times = _remote_times(reply)
         network_ms = self._world.on_reply(frame_id, point, now_ns, reply.worker_id, times) or 0.0
         if isinstance(reply.outcome, Nack):
             verdict.refused(now_ns, of_peer=reply.outcome.code in _PEER_FAULTS)
@@ -201,7 +200,13 @@ class Offloader:
                 link.on_lost(key)
 
     async def _on_heartbeat(self, message: Message) -> None:
-        beat = Heartbeat.decode(message.payload)
+        try:
+            beat = Heartbeat.decode(message.payload)
+        except WireError as exc:
+            self.malformed_heartbeats += 1
+            if self.malformed_heartbeats & (self.malformed_heartbeats - 1) == 0:  # at 1, 2, 4, 8, …
+                _log.warning("malformed heartbeat (%d so far): %s", self.malformed_heartbeats, exc)
+            return
         ours = (self._bundle.manifest.name, self._bundle.sha256)
         if beat.draining or ours not in {(m.model, m.model_sha256) for m in beat.models}:
             return
@@ -213,6 +218,22 @@ class Offloader:
         self._open.discard(task)
         if not task.cancelled():
             task.exception()  # its frame may have been settled long ago; then nobody else asks
+
+
+def _honest(reply: InferReply, frame_id: str, elapsed_ms: float) -> InferReply:
+    """`reply`, unless it can't be true. Raises WireError: one lie would teach the policy for seconds."""
+    nameless = isinstance(reply.outcome, Nack) and not reply.frame_id
+    if reply.frame_id != frame_id and not nameless:
+        raise WireError(f"{reply.worker_id} answered {frame_id} with a reply for {reply.frame_id}")
+    spent_ms = _remote_times(reply).total_ms
+    if spent_ms > _CLOCK_SLACK * elapsed_ms + 1:
+        raise WireError(f"{reply.worker_id} says that it spent {spent_ms:.0f} ms of {elapsed_ms:.0f} ms")
+    return reply
+
+
+def _remote_times(reply: InferReply) -> RemoteTimes:
+    t = reply.times
+    return RemoteTimes(t.queue_us / 1e3, t.decode_us / 1e3, t.service_us / 1e3, t.postprocess_us / 1e3)
 
 
 class _Verdict:

@@ -14,6 +14,7 @@ deadline; it is late then, or expires if nothing comes.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -25,12 +26,14 @@ from splitmesh.edge.offers import Offers
 from splitmesh.edge.offload import Offer
 from splitmesh.edge.parts import Tensors
 from splitmesh.edge.settlement import Settlement
-from splitmesh.errors import MeshError
+from splitmesh.errors import InferenceError, MeshError
 from splitmesh.frames.answer import Answer
 from splitmesh.frames.outcome import Outcome
 from splitmesh.policy.fallback import Fallback, FallbackChoice, choose_fallback
 from splitmesh.policy.point import Place
 from splitmesh.policy.world import World
+
+_log = logging.getLogger(__name__)
 
 _TRACK_MARGIN_NS = 4_000_000
 _GRACE_NS = 2_000_000_000
@@ -65,6 +68,9 @@ class Pipeline:
         except MeshError as exc:
             frame.notes.append(str(exc))
             self._settle_tracked(frame)
+        except Exception as exc:  # noqa: BLE001 - a fault of ours may cost this frame its answer, never its line
+            _log.exception("frame %s failed", frame.frame_id)
+            self._settle_tracked(frame, f"unforeseen {type(exc).__name__}")
         await self._offers.maybe_probe(frame)
 
     def abandon(self, frame: OpenFrame) -> None:
@@ -117,9 +123,8 @@ class Pipeline:
     async def _last_hope(self, frame: OpenFrame, offer: Offer, outcome: Outcome) -> None:
         """Only the reply can still answer this frame, or the tracker at the deadline."""
         if not await self._first(frame, offer.reply):
-            frame.trace.span("offload", offer.sent_ns, time.monotonic_ns(), {"splitmesh.abandoned": True})
+            self._give_up(frame, offer)
             self._settle_tracked(frame, "no reply by the deadline")
-            offer.reply.add_done_callback(lambda _: self._refresh_late(frame, offer))
         elif not self._settle_offer(frame, offer, outcome):
             await self._local_if_it_fits(frame)
 
@@ -161,13 +166,22 @@ class Pipeline:
                 return
             offer = None
         if not await self._first(frame, job.done):
+            if offer is not None:
+                self._give_up(frame, offer)
             self._settle_tracked(frame, "the resume was late")
             self._refresh_from(frame, job, "resume")
             return
-        answer = self._device.take(frame, job, "resume")
+        try:
+            answer = self._device.take(frame, job, "resume")
+        except InferenceError as exc:
+            if offer is None:
+                raise
+            frame.notes.append(str(exc))
+            await self._last_hope(frame, offer, Outcome.SPLIT)
+            return
+        self._settle_inferred(frame, Outcome.RESUMED, answer)
         if offer is not None and not offer.reply.done():
             await self._offers.withdraw(frame, offer)
-        self._settle_inferred(frame, Outcome.RESUMED, answer)
 
     # -- waiting --------------------------------------------------------------------------------------------------
 
@@ -215,6 +229,11 @@ class Pipeline:
                 self._refresh(frame, self._device.take(frame, job, name))
 
         job.done.add_done_callback(refresh)
+
+    def _give_up(self, frame: OpenFrame, offer: Offer) -> None:
+        """Nobody waits for `offer` any more, but its answer is still news of the scene."""
+        frame.trace.span("offload", offer.sent_ns, time.monotonic_ns(), {"splitmesh.abandoned": True})
+        offer.reply.add_done_callback(lambda _: self._refresh_late(frame, offer))
 
     def _refresh_late(self, frame: OpenFrame, offer: Offer) -> None:
         if not offer.reply.cancelled() and offer.reply.exception() is None:

@@ -19,9 +19,10 @@ class ResultLog:
         self.path = path
         self.written = 0
         self.lost = 0
+        self._torn = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: IO[str] = path.open("w", encoding="utf-8", buffering=1)
+            self._file: IO[bytes] = path.open("wb", buffering=0)
         except OSError as exc:
             raise OutputError(
                 f"can't write results to {path}: {exc.strerror}",
@@ -30,8 +31,9 @@ class ResultLog:
             ) from exc
 
     def write(self, record: FrameRecord) -> None:
+        line = record.to_json_line().encode() + b"\n"
         try:
-            self._file.write(record.to_json_line() + "\n")
+            self._append(line)
             self.written += 1
         except OSError as exc:
             self.lost += 1
@@ -39,8 +41,15 @@ class ResultLog:
                 _log.error("results are being lost: can't write %s: %s", self.path, exc.strerror)
 
     def close(self) -> None:
-        try:
-            self._file.close()
-        except OSError as exc:
-            self.lost += 1
-            _log.error("the end of %s is lost: %s", self.path, exc.strerror)
+        if self.lost:
+            _log.error("%s lacks %d of %d lines", self.path, self.lost, self.lost + self.written)
+        self._file.close()
+
+    def _append(self, line: bytes) -> None:
+        """Unbuffered: nothing of a line that failed comes out later. A torn one is ended before the next."""
+        view = memoryview(b"\n" + line if self._torn else line)
+        while view:
+            taken = self._file.write(view)
+            self._torn = True
+            view = view[taken:]
+        self._torn = False

@@ -13,7 +13,7 @@ from splitmesh.edge.observer import Observer
 from splitmesh.edge.offload import Offloader
 from splitmesh.edge.pipeline import Pipeline
 from splitmesh.edge.settlement import Settlement
-from splitmesh.errors import DecodeError, FrameShapeError
+from splitmesh.errors import DecodeError, FrameShapeError, SourceError
 from splitmesh.frames.status import EdgeStatus
 from splitmesh.media.captured import Captured, SourceStats
 from splitmesh.media.prepare import Prepared, Preparer
@@ -61,6 +61,7 @@ class EdgeService:
         self._frame_period_ms = 40.0
         self._stats = SourceStats()
         self._source_shown = ""
+        self._stopping: asyncio.Task[None] | None = None
         self.finished = False
 
     async def run(self) -> None:
@@ -78,12 +79,17 @@ class EdgeService:
                 self._open(captured)
                 if not p.pace:
                     await self._room()
+        except SourceError:
+            if self._stopping is None:
+                raise
+            _log.info("stopped before the source brought a frame")
         finally:
             await self._drain()
 
     def stop(self) -> None:
         """Take no more frames. `run` returns once everything is settled."""
-        self._p.source.close()
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._p.source.aclose(), name="stop")
 
     async def _room(self) -> None:
         while len(self._tasks) >= _UNPACED_IN_FLIGHT:
@@ -183,7 +189,9 @@ class EdgeService:
 
     async def _drain(self) -> None:
         p = self._p
-        await asyncio.to_thread(p.source.close)
+        await p.source.aclose()
+        if self._stopping is not None:
+            await self._stopping
         self._shed_dropped()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=p.drain_s)

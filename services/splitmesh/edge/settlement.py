@@ -35,6 +35,7 @@ class Settlement:
     def capture(self, captured: Captured) -> None:
         self.ledger.capture(captured.seq)
         self._metrics.captured_total.inc()
+        self._metrics.in_flight_frames.set(self.ledger.in_flight)
 
     def settle(self, frame: OpenFrame, outcome: Outcome, answer: Answer) -> bool:
         """Close `frame` with `answer` (in [0, 1] of the source picture). False: it was settled before."""
