@@ -1,11 +1,11 @@
 """Owns the adaptive policy: the operating point of highest expected utility, with congestion as a price.
 
-`U_k = P_k·A_k + (1 − P_k)·A_fallback(k) − c·D(q_e, d_k) − c·D(q_l, s_k) − λ_b·S_k − λ_s·[switch]`, where `d_k` is the
-device time that point k takes, `s_k` its time on the link, `q_e` and `q_l` what is queued before them, and
-`D(q, x) = (q·x + x²/2)/τ²` the growth of half the squared queue, in frame periods τ (of the device: in
-its own runs if they are longer). These are drift-plus-penalty
-prices (Neely 2010, ch. 4): a greedy choice would fill device and link up to the deadline and leave nothing to the
-frames behind. `λ_b` is the price of the uplink budget, if there is one.
+`U_k = P_k·A_k + (1 − P_k)·A_fallback(k) − D_e(q_e, d_k) − D_l(q_l, s_k) − λ_b·S_k − λ_s·[switch]`, where `d_k` is the
+device time that point k takes, `s_k` its time on the link, and `q_e`, `q_l` what is queued before them.
+`D(q, x) = c·q·x + c'·x²` are drift-plus-penalty prices (Neely 2010, ch. 4; there c' = c/2), in frame periods for the
+link, for the device in its own whole runs if they are longer. A greedy choice would fill device and link up to the
+deadline and leave nothing to the frames behind. `c'` is the smaller: what idles is almost free. `λ_b` is the price
+of the uplink budget, if there is one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.world import World
 
 _LINK_PRICE = 0.06
-_DEVICE_PRICE = 0.08
+_DEVICE_PRICE = 0.6
+_OWN_PRICE = 0.03
 _FRESHNESS = 0.1
 """Worth of a new answer (the device's own even if it is late) to the frames that will be tracked from it."""
 _SWITCH_COST = 0.004
@@ -89,11 +90,11 @@ class Adaptive:
         tau = seen.frame_period_ms
         # A device slower than the camera is priced in whole runs, or it would never be allowed one.
         run_ms = max(tau, world.edge_ms(world.by_name["local"].edge_ms))
-        cost = _DEVICE_PRICE * _drift(seen.device_backlog_ms / run_ms, device_ms / run_ms)
+        cost = _drift(_DEVICE_PRICE, seen.device_backlog_ms / run_ms, device_ms / run_ms)
         if point.remote:
             size = world.payload_bytes(point)
             backlog_ms = world.link.view(seen.now_ns).backlog_ms
-            cost += _LINK_PRICE * _drift(backlog_ms / tau, world.link.transfer_ms(size) / tau)
+            cost += _drift(_LINK_PRICE, backlog_ms / tau, world.link.transfer_ms(size) / tau)
             if self._budget_bps:
                 per_frame_bytes = self._budget_bps / 8 * tau / 1000
                 cost += _LINK_PRICE * (self._budget_debt_bytes / per_frame_bytes) * (size / per_frame_bytes)
@@ -149,9 +150,9 @@ class Adaptive:
         return why
 
 
-def _drift(queued: float, added: float) -> float:
-    """½·((q + x)² − q²)."""
-    return queued * added + added * added / 2
+def _drift(price: float, queued: float, added: float) -> float:
+    """`c·q·x + c'·x²`."""
+    return price * queued * added + _OWN_PRICE * added * added
 
 
 def _by_utility(f: Forecast) -> tuple[float, str]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 
 class ScaleEstimator:
-    """`γ`: log-EWMA of measured ÷ profiled time (DESIGN §5). 1.0 until something was measured."""
+    """`γ`: log-EWMA of measured ÷ profiled time. 1.0 until something was measured."""
 
     def __init__(self, *, weight: float = 0.12) -> None:
         self._weight = weight

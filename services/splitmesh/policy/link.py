@@ -4,8 +4,8 @@ The path is modelled as one first-in first-out server (Lindley's recursion): mes
 `start_i = max(sent_i, arrived_{i-1})` and needs `a + S_i / B`. So `y_i = arrived_i + a - start_i` is a clean sample
 of `a + S_i / B` whether or not messages queue behind each other, and it is fed by application-level acks only.
 `[a, 1/B]` follows from a Kalman filter, i.e. recursive least squares whose forgetting is per state: the rate drifts
-fast, the base delay slowly (DESIGN §5 asked for RLS with one forgetting factor; with sizes that hardly vary that
-lets the two run away from each other). A CUSUM on the normalised residual re-opens the rate's variance on a jump.
+fast, the base delay slowly. (With one forgetting factor for both, as in plain RLS, sizes that hardly vary let the
+two run away from each other.) A CUSUM on the normalised residual re-opens the rate's variance on a jump.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Owns how good a tracked answer is, learnt for free: each inferred frame audits what the tracker would have said.
 
-DESIGN §5 has `A_track = A_0·exp(−κ·motion·age)`. `κ` comes from the plan's calibration and starts the estimate; then
+The form is `A_track = A_0·exp(−κ·motion·age)`. `κ` comes from the plan's calibration and starts the estimate; then
 `A_0` and `κ` follow from a decayed least-squares line of `1 − F1` over `x = (motion + floor)·age_s`. The floor keeps
 a still picture from being trusted for ever: new objects are small next to the whole picture's motion.
 """

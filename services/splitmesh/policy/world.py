@@ -1,4 +1,4 @@
-"""Owns everything the edge has learnt of its device, the link and the cloud, each cause apart (DESIGN §5).
+"""Owns everything the edge has learnt of its device, the link and the cloud, each cause apart.
 
 `T_k = q_e + γ_e·p_e(k) + enc_k + (W + S_k)/B + a + q_c + γ_c·(dec_k + p_c(k))`: contention here is never blamed on
 the link. Events go in with `now_ns`; forecasts come out. Holds no clock.
@@ -96,10 +96,6 @@ class World:
     def gamma_cloud(self) -> float:
         known = self._gamma_cloud.get(self._last_worker)
         return known.value if known else 1.0
-
-    @property
-    def cloud_wait_ms(self) -> float:
-        return self._cloud_wait_ms
 
     def edge_ms(self, profiled_ms: float) -> float:
         return self.gamma_edge.value * profiled_ms

@@ -126,7 +126,7 @@ class StatusServer:
 
     async def _readyz(self, _: Request) -> Response:
         is_ready, why = self._ready()
-        return PlainTextResponse(f"{why or ('ready' if is_ready else 'not ready')}\n", 200 if is_ready else 503)
+        return PlainTextResponse("ready\n" if is_ready else f"{why or 'not ready'}\n", 200 if is_ready else 503)
 
     async def _status_page(self, _: Request) -> Response:
         return JSONResponse(self._status(), headers={"cache-control": "no-store"})
