@@ -78,6 +78,8 @@ async def _run(settings: EdgeSettings, bundle: Bundle) -> int:
     connecting = None if offloader is None else asyncio.create_task(_connect(settings, offloader), name="connect")
     if connecting is not None:
         await asyncio.wait({connecting}, timeout=_FIRST_CONTACT_S)
+        if connecting.done():
+            connecting.result()  # an address that can never work is told now, not waited for
     source = open_source(
         settings.source,
         pace=settings.pace,
