@@ -149,11 +149,13 @@ def overhead() -> str:
     report = result("overhead")
     if report is None:
         return not_run("bench-overhead")
-    rounds = report["rounds"]
-    bare, edge = (statistics.median(row[key] for row in rounds) for key in ("bare_fps", "edge_fps"))
-    rows = [(report["model"], f"{bare:.1f}", f"{edge:.1f}", f"**{report['ratio']:.3f}**")]
-    table = markdown(("model", "bare loop, frames/s", "edge, frames/s", "ratio"), rows)
-    return f"{table}\n\nMedians of {len(rounds)} rounds of {report['frames']} frames, {report['threads']} thread(s)."
+    rows = []
+    for layout, key in (("all cores", "ratio"), ("one core", "ratio_one_core")):
+        bare, edge = (statistics.median(r[fps] for r in report["rounds"][layout]) for fps in ("bare_fps", "edge_fps"))
+        rows.append((layout, f"{bare:.1f}", f"{edge:.1f}", f"**{report[key]:.3f}**"))
+    table = markdown(("both on", "bare loop, frames/s", "edge, frames/s", "ratio"), rows)
+    rounds, frames, threads = len(report["rounds"]["all cores"]), report["frames"], report["threads"]
+    return f"{table}\n\n{report['model']}; medians of {rounds} rounds of {frames} frames, {threads} model thread(s)."
 
 
 def lab() -> str:

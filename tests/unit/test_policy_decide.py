@@ -112,7 +112,7 @@ def test_a_cut_whose_tail_would_not_fit_any_more_is_not_eligible() -> None:
 def test_remote_points_change_only_after_some_frames() -> None:
     policy = Adaptive()
     good = world()
-    seen = replace(SEEN, device_backlog_ms=30)
+    seen = replace(SEEN, device_backlog_ms=15)
     assert policy.decide(world=good, seen=seen).point is FINE
     tight = replace(seen, budget_ms=128, device_backlog_ms=0)
     chosen = [policy.decide(world=world(bps=2.6e6), seen=tight).point.name for _ in range(8)]
@@ -132,8 +132,10 @@ def test_an_uplink_budget_is_kept_on_average() -> None:
     assert spent[400_000.0] < 500_000
 
 
-def test_local_only_tracks_what_it_cannot_make() -> None:
-    policy = make_policy("local-only", POINTS)
+@pytest.mark.parametrize("name", ["local-only", "local"])
+def test_local_only_tracks_what_it_cannot_make(name: str) -> None:
+    policy = make_policy(name, POINTS)
+    assert policy.name == "local-only"
     w = world()
     assert policy.decide(world=w, seen=SEEN).point is LOCAL
     assert policy.decide(world=w, seen=replace(SEEN, device_backlog_ms=100)).point is TRACK

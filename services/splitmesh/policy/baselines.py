@@ -52,7 +52,8 @@ class Static:
 
 
 def make_policy(name: str, points: tuple[OperatingPoint, ...], *, uplink_budget_bps: float | None = None) -> Policy:
-    """`adaptive`, `local-only`, `cloud-only` (the best picture codec, always), `static:<operating point>`.
+    """`adaptive`, `local-only` (or `local`), `cloud-only` (or `cloud`: the best picture codec, always),
+    `static:<operating point>`.
 
     Raises SettingsError that lists what there is.
     """
@@ -61,9 +62,9 @@ def make_policy(name: str, points: tuple[OperatingPoint, ...], *, uplink_budget_
     names = sorted(point.name for point in points)
     if name == "adaptive":
         return Adaptive(uplink_budget_bps=uplink_budget_bps)
-    if name == "local-only":
+    if name in ("local-only", "local"):
         return LocalOnly()
-    if name == "cloud-only":
+    if name in ("cloud-only", "cloud"):
         pictures = [point for point in points if point.place is Place.FRAME]
         if not pictures:
             raise SettingsError("this plan has no picture codec for cloud-only", key="policy")
