@@ -70,7 +70,11 @@ async def _run(settings: EdgeSettings, bundle: Bundle) -> int:
         otlp_endpoint=settings.otlp_endpoint,
     )
     parts = await asyncio.to_thread(
-        Parts, bundle, threads=settings.threads, cuts=frozenset(p.cut for p in bundle.points if p.cut)
+        Parts,
+        bundle,
+        threads=settings.threads,
+        cuts=frozenset(p.cut for p in bundle.points if p.cut),
+        providers=settings.providers,
     )
     device = Device(slowdown=settings.edge_slowdown)
     work = DeviceWork(device, parts, world)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +21,18 @@ _WARM_UP_RUNS = 2
 class Parts:
     """Opens every part of `bundle` once, and warms it up; raises ModelError or InferenceError naming the file."""
 
-    def __init__(self, bundle: Bundle, *, threads: int, cuts: frozenset[str]) -> None:
+    def __init__(
+        self, bundle: Bundle, *, threads: int, cuts: frozenset[str], providers: Sequence[str] = ("auto",)
+    ) -> None:
         self._input = bundle.manifest.input
         self._postprocess = bundle.postprocess()
-        self._full = open_session(bundle.full_path, threads=threads)
-        self._heads = {cut: open_session(bundle.head_path(cut), threads=threads) for cut in sorted(cuts)}
-        self._tails = {cut: open_session(bundle.tail_path(cut), threads=threads) for cut in sorted(cuts)}
+
+        def opened(path: Path) -> Session:
+            return open_session(path, threads=threads, providers=providers)
+
+        self._full = opened(bundle.full_path)
+        self._heads = {cut: opened(bundle.head_path(cut)) for cut in sorted(cuts)}
+        self._tails = {cut: opened(bundle.tail_path(cut)) for cut in sorted(cuts)}
         self.provider = self._full.provider
         size = (1, 3, bundle.manifest.height, bundle.manifest.width)
         self._warm_up(np.zeros(size, np.float32))
