@@ -8,9 +8,9 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
 
 from splitmesh.bus.base import Bus
+from splitmesh.bus.interest import BusState
 from splitmesh.bus.nats import connect_nats
 from splitmesh.edge.device import Device
 from splitmesh.edge.device_work import DeviceWork
@@ -22,15 +22,17 @@ from splitmesh.edge.pipeline import Pipeline
 from splitmesh.edge.results import ResultLog
 from splitmesh.edge.service import EdgeParts, EdgeService
 from splitmesh.edge.settlement import Settlement
+from splitmesh.errors import BusUnavailable
 from splitmesh.media.prepare import Preparer
 from splitmesh.media.source import open_source
 from splitmesh.plan.bundle import Bundle
 from splitmesh.policy.baselines import LocalOnly, make_policy
 from splitmesh.policy.world import World
+from splitmesh.provision.parts import log_stages
 from splitmesh.provision.plan import provide_plan
 from splitmesh.settings.model import EdgeSettings
 from splitmesh.settings.process import announce_ready, pin_process
-from splitmesh.telemetry.metrics import Metrics
+from splitmesh.telemetry.metrics import EdgeMetrics, Metrics, Reconnected
 from splitmesh.telemetry.tracing import Tracing
 from splitmesh.web.server import StatusServer
 
@@ -38,6 +40,7 @@ _log = logging.getLogger(__name__)
 
 _FIRST_CONTACT_S = 3.0
 """How long the first frame waits for the broker; after that the edge starts alone."""
+_ATTACH_AGAIN_S = 0.5
 
 
 def run(settings: EdgeSettings) -> int:
@@ -50,7 +53,7 @@ def run(settings: EdgeSettings) -> int:
         source=settings.source,
         threads=settings.threads,
         providers=settings.providers,
-        progress=_log_stages(),
+        progress=log_stages(),
     )
     return asyncio.run(_run(settings, bundle))
 
@@ -79,7 +82,11 @@ async def _run(settings: EdgeSettings, bundle: Bundle) -> int:
     device = Device(slowdown=settings.edge_slowdown)
     work = DeviceWork(device, parts, world)
     offers = Offers(offloader, world)
-    connecting = None if offloader is None else asyncio.create_task(_connect(settings, offloader), name="connect")
+    connecting = (
+        None
+        if offloader is None
+        else asyncio.create_task(_connect(settings, offloader, metrics.edge), name="connect")
+    )
     if connecting is not None:
         await asyncio.wait({connecting}, timeout=_FIRST_CONTACT_S)
         if connecting.done():
@@ -151,22 +158,28 @@ async def _run(settings: EdgeSettings, bundle: Bundle) -> int:
     return 0 if settlement.ledger.conserved else 1
 
 
-async def _connect(settings: EdgeSettings, offloader: Offloader) -> Bus:
-    bus = await connect_nats(settings.nats_url, name=settings.name)
-    await offloader.attach(bus)
-    return bus
+async def _connect(settings: EdgeSettings, offloader: Offloader, metrics: EdgeMetrics) -> Bus:
+    """A bus that the offloader listens on. Waits for the broker as long as it takes; raises BusError if it can't."""
+    seen: list[str] = []
 
+    def on_state(state: str) -> None:
+        if state == BusState.CONNECTED and seen:
+            metrics.reconnected(Reconnected.BROKER)
+        seen.append(state)
 
-def _log_stages() -> Callable[[str, float], None]:
-    """Log each stage of planning once, so that a first start does not look stuck."""
-    seen: set[str] = set()
-
-    def report(stage: str, share: float) -> None:
-        if stage not in seen:
-            seen.add(stage)
-            _log.info("plan: %s (%.0f %%)", stage, 100 * share)
-
-    return report
+    bus = await connect_nats(settings.nats_url, name=settings.name, on_state=on_state)
+    try:
+        while True:
+            try:
+                await offloader.attach(bus)
+            except BusUnavailable as exc:  # it went in this very moment, and will be back
+                _log.info("no heartbeats yet: %s", exc)
+                await asyncio.sleep(_ATTACH_AGAIN_S)
+            else:
+                return bus
+    except BaseException:
+        await bus.drain()
+        raise
 
 
 async def _tick(service: EdgeService) -> None:
