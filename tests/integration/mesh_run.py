@@ -157,8 +157,7 @@ class Node:
 
     async def get(self, page: str, accept: str = "*/*") -> tuple[int, str]:
         """(status, body) of one of its pages."""
-        facts = self.child.ready_facts
-        assert facts is not None
+        facts = await self.child.wait_ready(START_S)
         reader, writer = await asyncio.open_connection("127.0.0.1", facts["web_port"])
         writer.write(f"GET {page} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n".encode())
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -175,7 +174,10 @@ class Node:
 
 @asynccontextmanager
 async def node(section: str, folder: Path, *, ready: bool = True, **values: Any) -> AsyncIterator[Node]:
-    """A started process, killed at the end unless it has ended; `values` are settings, "" leaves one out."""
+    """A started process, killed at the end unless it has ended; `values` are settings, "" leaves one out.
+
+    `ready=False` does not wait until it is: two that need not wait for each other start at the same time.
+    """
     made = Node(section, folder, values)
     try:
         await made.start(ready=ready)

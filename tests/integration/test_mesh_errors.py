@@ -136,11 +136,15 @@ def tamper_plan(plan: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "file"), [(remove_manifest, "manifest.json"), (tamper_model, "full.onnx"), (tamper_plan, "plan.json")]
+    ("section", "harm", "file"),
+    [
+        ("edge", remove_manifest, "manifest.json"),
+        ("edge", tamper_plan, "plan.json"),
+        ("cloud", tamper_model, "full.onnx"),
+    ],
 )
-@pytest.mark.parametrize("section", ["edge", "cloud"])
 async def test_a_plan_that_was_tampered_with_is_refused(
-    scene: Scene, tiny: Bundle, tmp_path: Path, harm: Callable[[Path], None], file: str, section: str
+    scene: Scene, tiny: Bundle, tmp_path: Path, section: str, harm: Callable[[Path], None], file: str
 ) -> None:
     plan = tmp_path / "tampered.plan"
     shutil.copytree(tiny.folder, plan)

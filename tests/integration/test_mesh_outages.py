@@ -24,7 +24,7 @@ async def test_an_edge_starts_alone_says_so_once_and_offloads_when_the_cloud_app
         node("edge", tmp_path / "edge", **scene.edge(nats_url=broker.url)) as edge,
         node("cloud", tmp_path / "cloud", ready=False, **scene.worker(nats_url=broker.url)) as worker,
     ):
-        await until(lambda: len(edge.outcomes()) >= 20)
+        await until(lambda: len(edge.outcomes()) >= 12)
         alone = edge.outcomes()
         assert set(alone) <= HERE | {Outcome.SHED} and Outcome.LOCAL in alone
         assert (await edge.status())["broker"] == "connecting"
@@ -45,7 +45,7 @@ async def test_a_killed_broker_costs_no_frame_and_offloading_resumes(
     scene: Scene, broker: EmbeddedServer, tmp_path: Path
 ) -> None:
     async with (
-        node("cloud", tmp_path / "cloud", **scene.worker(nats_url=broker.url)) as worker,
+        node("cloud", tmp_path / "cloud", ready=False, **scene.worker(nats_url=broker.url)) as worker,
         node("edge", tmp_path / "edge", **scene.edge(nats_url=broker.url, policy=scene.split)) as edge,
     ):
         await edge.offloads(8)
@@ -70,7 +70,7 @@ async def test_a_killed_worker_costs_no_frame_and_its_successor_is_used(
 ) -> None:
     settings = scene.edge(nats_url=broker.url, policy=scene.split)
     async with (
-        node("cloud", tmp_path / "first", **scene.worker(nats_url=broker.url)) as first,
+        node("cloud", tmp_path / "first", ready=False, **scene.worker(nats_url=broker.url)) as first,
         node("edge", tmp_path / "edge", **settings) as edge,
     ):
         await edge.offloads(8)
@@ -89,11 +89,9 @@ async def test_a_killed_worker_costs_no_frame_and_its_successor_is_used(
     assert nobody and {record.outcome for record in nobody} <= HERE
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_drains_the_edge(
-    scene: Scene, broker: EmbeddedServer, tmp_path: Path, number: signal.Signals
-) -> None:
+async def test_ctrl_c_drains_the_edge(scene: Scene, broker: EmbeddedServer, tmp_path: Path) -> None:
+    """As SIGTERM does, by which the other tests stop theirs."""
     async with node("edge", tmp_path / "edge", **scene.edge(nats_url=broker.url, policy="local-only")) as edge:
         await until(lambda: len(edge.outcomes()) >= 10)
-        assert await edge.stop(number) == 0, edge.log
+        assert await edge.stop(signal.SIGINT) == 0, edge.log
     assert len(edge.frame_records()) >= 10
