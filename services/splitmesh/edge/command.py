@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -59,12 +60,26 @@ def run(settings: EdgeSettings) -> int:
 
 
 async def _run(settings: EdgeSettings, bundle: Bundle) -> int:
+    async with contextlib.AsyncExitStack() as closing:
+        metrics = Metrics()
+        service, settlement = await _compose(settings, bundle, metrics, closing)
+        web_port = await _serve_pages(settings, service, metrics, closing)
+        ticking = asyncio.create_task(_tick(service), name="metrics")
+        closing.callback(ticking.cancel)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, service.stop)
+        announce_ready(settings.ready_json, name=settings.name, pid=os.getpid(), web_port=web_port)
+        await service.run()
+    _log.info("%r", settlement.ledger)
+    return 0 if settlement.ledger.conserved else 1
+
+
+async def _compose(
+    settings: EdgeSettings, bundle: Bundle, metrics: Metrics, closing: contextlib.AsyncExitStack
+) -> tuple[EdgeService, Settlement]:
+    """Everything the loop needs, in the order of need; `closing` undoes it in reverse."""
     world = World(bundle.points, track_kappa=bundle.track_kappa)
     policy = make_policy(settings.policy, bundle.points, uplink_budget_bps=settings.uplink_budget_bps or None)
-    alone = isinstance(policy, LocalOnly)
-    offloader = None if alone else Offloader(world, bundle, edge=settings.name, tenant=settings.tenant)
-    results = ResultLog(settings.results) if settings.results else None
-    metrics = Metrics()
     tracing = Tracing(
         "edge",
         instance=settings.name,
@@ -72,25 +87,20 @@ async def _run(settings: EdgeSettings, bundle: Bundle) -> int:
         span_log=settings.span_log,
         otlp_endpoint=settings.otlp_endpoint,
     )
-    parts = await asyncio.to_thread(
-        Parts,
-        bundle,
-        threads=settings.threads,
-        cuts=frozenset(p.cut for p in bundle.points if p.cut),
-        providers=settings.providers,
-    )
-    device = Device(slowdown=settings.edge_slowdown)
-    work = DeviceWork(device, parts, world)
+    closing.push_async_callback(asyncio.to_thread, tracing.close)
+    results = ResultLog(settings.results) if settings.results else None
+    if results is not None:
+        closing.callback(results.close)
+    alone = isinstance(policy, LocalOnly)
+    offloader = None if alone else Offloader(world, bundle, edge=settings.name, tenant=settings.tenant)
     offers = Offers(offloader, world)
-    connecting = (
-        None
-        if offloader is None
-        else asyncio.create_task(_connect(settings, offloader, metrics.edge), name="connect")
-    )
-    if connecting is not None:
-        await asyncio.wait({connecting}, timeout=_FIRST_CONTACT_S)
-        if connecting.done():
-            connecting.result()  # an address that can never work is told now, not waited for
+    closing.callback(offers.close)
+    cuts = frozenset(point.cut for point in bundle.points if point.cut)
+    parts = await asyncio.to_thread(Parts, bundle, threads=settings.threads, cuts=cuts, providers=settings.providers)
+    device = Device(slowdown=settings.edge_slowdown)
+    closing.push_async_callback(asyncio.to_thread, device.close)
+    if offloader is not None:
+        await _start_connecting(settings, offloader, metrics.edge, closing)
     source = open_source(
         settings.source,
         pace=settings.pace,
@@ -102,6 +112,7 @@ async def _run(settings: EdgeSettings, bundle: Bundle) -> int:
     settlement = Settlement(
         run_ns=time.monotonic_ns(), deadline_ms=settings.deadline_ms, metrics=metrics.edge, results=results
     )
+    work = DeviceWork(device, parts, world)
     observer = Observer(world, kind=bundle.manifest.postprocess.kind)
     service = EdgeService(
         EdgeParts(
@@ -123,39 +134,43 @@ async def _run(settings: EdgeSettings, bundle: Bundle) -> int:
             metrics=metrics.edge,
         )
     )
-    web = None
-    if settings.web_port is not None:
-        web = StatusServer(
-            settings.web_host,
-            settings.web_port,
-            registry=metrics.registry,
-            status=lambda: service.status().to_json(),
-            ready=lambda: (not service.finished, "the source has ended"),
-        )
-        await web.start()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, service.stop)
-    ticking = asyncio.create_task(_tick(service), name="metrics")
-    announce_ready(settings.ready_json, name=settings.name, pid=os.getpid(), web_port=web.port if web else None)
-    try:
-        await service.run()
-    finally:
-        ticking.cancel()
-        if connecting is not None:
-            connecting.cancel()
-            bus = (await asyncio.gather(connecting, return_exceptions=True))[0]
-            if not isinstance(bus, BaseException):
-                await bus.drain()
-        await asyncio.to_thread(device.close)
-        offers.close()
-        if results is not None:
-            results.close()
-        await asyncio.to_thread(tracing.close)
-        if web is not None:
-            await web.stop()
-        _log.info("%r", settlement.ledger)
-    return 0 if settlement.ledger.conserved else 1
+    return service, settlement
+
+
+async def _serve_pages(
+    settings: EdgeSettings, service: EdgeService, metrics: Metrics, closing: contextlib.AsyncExitStack
+) -> int | None:
+    """The port of the status pages, None if they are off."""
+    if settings.web_port is None:
+        return None
+    web = StatusServer(
+        settings.web_host,
+        settings.web_port,
+        registry=metrics.registry,
+        status=lambda: service.status().to_json(),
+        ready=lambda: (not service.finished, "the source has ended"),
+    )
+    await web.start()
+    closing.push_async_callback(web.stop)
+    return web.port
+
+
+async def _start_connecting(
+    settings: EdgeSettings, offloader: Offloader, metrics: EdgeMetrics, closing: contextlib.AsyncExitStack
+) -> None:
+    """Connect in the background; the first frame waits for it a little. Raises BusError for an impossible address."""
+    connecting = asyncio.create_task(_connect(settings, offloader, metrics), name="connect")
+
+    async def disconnect() -> None:
+        connecting.cancel()
+        bus = (await asyncio.gather(connecting, return_exceptions=True))[0]
+        if not isinstance(bus, BaseException):
+            await bus.drain()
+
+    closing.push_async_callback(disconnect)
+    await asyncio.wait({connecting}, timeout=_FIRST_CONTACT_S)
+    if connecting.done():
+        connecting.result()  # an address that can never work is told now, not waited for
 
 
 async def _connect(settings: EdgeSettings, offloader: Offloader, metrics: EdgeMetrics) -> Bus:
