@@ -363,6 +363,18 @@ async def test_a_local_run_that_is_late_still_refreshes_the_tracker(rig: Rig) ->
     await until(lambda: rig.observer.age_ms(record.pts_ns) == 0)
 
 
+async def test_buffers_go_round_but_never_while_the_device_reads_them(rig: Rig) -> None:
+    first, second = rig.frame(Place.LOCAL), rig.frame(Place.LOCAL, budget_ms=5_000)
+    await rig.run(first)
+    assert first.prepared._buffers is None, "a settled frame's buffers are back in the pool"
+    rig.parts.gates["full"].clear()
+    second.deadline_ns = time.monotonic_ns() + 60_000_000
+    await rig.run(second)
+    assert second.prepared._buffers is not None, "the device has not left them yet"
+    rig.parts.gates["full"].set()
+    await until(lambda: second.prepared._buffers is None)
+
+
 async def test_a_late_resume_and_a_late_reply_settle_nothing_twice(rig: Rig) -> None:
     rig.remember()
     rig.parts.gates["tail"].clear()

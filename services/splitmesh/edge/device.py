@@ -49,6 +49,11 @@ class DeviceJob(Generic[T]):
         self.busy_ms = 0.0
         """Time the device was held by model runs, the emulated part included."""
 
+    @property
+    def left_device(self) -> bool:
+        """True once its work is over, or was skipped: what it reads may be reused."""
+        return self.ended_ns > 0
+
     def cancel(self) -> None:
         """Nobody needs it: skip it if it still waits, cut the emulated part short if it runs. From the loop only."""
         self.cancelled.set()
@@ -144,6 +149,7 @@ class Device:
                     return
                 _, _, job = heapq.heappop(self._waiting)
                 if job.cancelled.is_set():
+                    job.ended_ns = time.monotonic_ns()
                     continue
                 job.started_ns = time.monotonic_ns()
                 self._running = job

@@ -29,12 +29,16 @@ class DeviceWork:
 
     def full(self, frame: OpenFrame) -> DeviceJob[Answer]:
         tensor = frame.prepared.tensor
-        return self._device.submit(lambda job: self._parts.full(job, tensor), expected_ms=self.local_ms)
+        job = self._device.submit(lambda job: self._parts.full(job, tensor), expected_ms=self.local_ms)
+        frame.readers.append(job)
+        return job
 
     def head(self, frame: OpenFrame) -> DeviceJob[Tensors]:
         cut, tensor = frame.point.cut, frame.prepared.tensor
         expected_ms = self._world.edge_ms(frame.point.edge_ms)
-        return self._device.submit(lambda job: self._parts.head(job, cut, tensor), expected_ms=expected_ms)
+        job = self._device.submit(lambda job: self._parts.head(job, cut, tensor), expected_ms=expected_ms)
+        frame.readers.append(job)
+        return job
 
     def tail(self, frame: OpenFrame, tensors: Tensors) -> DeviceJob[Answer]:
         """Urgent: the frame's timer has already fired."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from splitmesh.edge.device import DeviceJob
 from splitmesh.media.captured import Captured
 from splitmesh.media.prepare import Prepared
 from splitmesh.policy.decision import Decision
@@ -28,6 +30,8 @@ class OpenFrame:
     uplink_bytes: int = 0
     worker: str | None = None
     notes: list[str] = field(default_factory=list)
+    readers: list[DeviceJob[Any]] = field(default_factory=list)
+    """Jobs that read the prepared tensor."""
 
     @property
     def seq(self) -> int:
@@ -41,6 +45,11 @@ class OpenFrame:
     def budget_ms(self) -> float:
         """From the decision to the deadline."""
         return (self.deadline_ns - self.decided_ns) / 1e6
+
+    def give_back(self) -> None:
+        """Return the prepared buffers to their pool, unless the device still reads them; then they are let go."""
+        if all(job.left_device for job in self.readers):
+            self.prepared.release()
 
     def timed(self, name: str, start_ns: int, end_ns: int) -> None:
         """Record a part both as a span and in the frame's record."""

@@ -73,6 +73,7 @@ class Pipeline:
             _log.exception("frame %s failed", frame.frame_id)
             self._settle_tracked(frame, f"unforeseen {type(exc).__name__}")
         await self._offers.maybe_probe(frame)
+        frame.give_back()
 
     def abandon(self, frame: OpenFrame) -> None:
         """The edge stops: settle `frame` with what there is, at once."""
@@ -226,6 +227,7 @@ class Pipeline:
 
     def _refresh_from(self, frame: OpenFrame, job: DeviceJob[Answer], name: str) -> None:
         def refresh(done: asyncio.Future[Answer]) -> None:
+            frame.give_back()
             if not done.cancelled() and done.exception() is None:
                 self._refresh(frame, self._device.take(frame, job, name))
 
