@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -17,7 +16,7 @@ from splitmesh.cloud.service import Worker, WorkerOptions
 from splitmesh.plan.bundle import Bundle
 from splitmesh.provision.parts import log_stages, provide_parts
 from splitmesh.settings.model import CloudSettings
-from splitmesh.settings.process import announce_ready, pin_process
+from splitmesh.settings.process import announce_ready, pin_process, settle_memory
 from splitmesh.telemetry.metrics import CloudMetrics, Metrics, Reconnected
 from splitmesh.telemetry.tracing import Tracing
 from splitmesh.web.server import StatusServer
@@ -84,7 +83,7 @@ async def _run(settings: CloudSettings, bundle: Bundle) -> int:
         bus = await _unless(stopping, _connect(settings, metrics.cloud))
         if bus is not None:
             await worker.start(bus)
-            _freeze_garbage()
+            settle_memory()
             announce_ready(
                 settings.ready_json, name=settings.name, pid=os.getpid(), web_port=web.port if web else None
             )
@@ -137,10 +136,3 @@ async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | 
         for each in (task, stop):
             each.cancel()
         await asyncio.gather(task, stop, return_exceptions=True)
-
-
-def _freeze_garbage() -> None:
-    """Models and libraries never become garbage: keep the collector from looking at them while frames wait."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)

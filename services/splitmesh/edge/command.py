@@ -32,7 +32,7 @@ from splitmesh.policy.world import World
 from splitmesh.provision.parts import log_stages
 from splitmesh.provision.plan import provide_plan
 from splitmesh.settings.model import EdgeSettings
-from splitmesh.settings.process import announce_ready, pin_process
+from splitmesh.settings.process import announce_ready, pin_process, settle_memory
 from splitmesh.telemetry.metrics import EdgeMetrics, Metrics, Reconnected
 from splitmesh.telemetry.tracing import Tracing
 from splitmesh.web.server import StatusServer
@@ -68,6 +68,7 @@ async def _run(settings: EdgeSettings, bundle: Bundle) -> int:
         closing.callback(ticking.cancel)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, service.stop)
+        settle_memory()
         announce_ready(settings.ready_json, name=settings.name, pid=os.getpid(), web_port=web_port)
         await service.run()
     _log.info("%r", settlement.ledger)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Sequence
@@ -24,6 +25,17 @@ def pin_process(cpus: Sequence[int]) -> None:
         ) from exc
     except AttributeError as exc:
         raise SettingsError("this system can't pin a process to CPUs", key="cpu", advice="leave it out") from exc
+
+
+def settle_memory() -> None:
+    """Call once all that stays is built: later collections then leave it alone.
+
+    A full collection over an edge's nearly 10^5 lasting objects was measured to stop every thread for 26 ms, in the
+    middle of a deadline. What is left to collect is little, and is collected less often.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def announce_ready(path: Path | None, **facts: Any) -> None:
