@@ -272,7 +272,7 @@ async def test_a_worker_whose_model_gives_nan_says_so_and_serves_on(
     records = edge.frame_records()
     failed = [record for record in records if "refused (inference_failed)" in record.note]
     assert len(records) == 60 and len(failed) > 20
-    # A coarse codec level may push a picture over the limit that the edge's exact tensors stay under: resumed is fine.
+    # A coarse codec level may push a picture over the limit that the exact tensors here stay under: resumed is fine.
     assert {record.outcome for record in failed} <= {Outcome.EXPIRED, Outcome.TRACKED, Outcome.RESUMED}
 
 
