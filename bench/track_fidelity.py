@@ -28,7 +28,7 @@ from splitmesh.inference.session import open_session
 from splitmesh.media.prepare import Preparer
 from splitmesh.media.source import open_source
 from splitmesh.models.registry import default_clip, resolve_model
-from splitmesh.plan.postprocess import build_postprocess
+from splitmesh.plan.answers.postprocess import build_postprocess
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

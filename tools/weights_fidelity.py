@@ -25,7 +25,7 @@ from splitmesh.models.coco_ssdlite import from_package
 from splitmesh.models.convert_graph import serialize
 from splitmesh.models.fetch import default_cache, fetch_archive
 from splitmesh.models.registry import ResolvedModel, default_clip, resolve_model
-from splitmesh.plan.postprocess import build_postprocess
+from splitmesh.plan.answers.postprocess import build_postprocess
 
 
 def pictures(video: Path, every: int, model: ResolvedModel) -> Iterator[np.ndarray]:

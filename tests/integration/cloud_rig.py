@@ -19,9 +19,9 @@ from splitmesh.cloud.service import Worker, WorkerOptions
 from splitmesh.codec.features import encode_features
 from splitmesh.codec.picture import encode_picture
 from splitmesh.frames.normalize import Normalizer
-from splitmesh.inference.planner import ensure_plan
+from splitmesh.inference.planning.builder import ensure_plan
 from splitmesh.inference.session import open_session
-from splitmesh.plan.bundle import Bundle
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.telemetry.metrics import Metrics
 from splitmesh.telemetry.tracing import Tracing
 from splitmesh.wire import headers, subjects

@@ -17,13 +17,13 @@ import pytest
 
 from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
-from splitmesh.inference.planner import ensure_plan
+from splitmesh.inference.planning.builder import ensure_plan
 from splitmesh.lab.child import Child
 from splitmesh.lab.commands import clean_environment, command_line
 from splitmesh.lab.records import read_records
 from splitmesh.media.clip import write_test_clip
 from splitmesh.models.registry import resolve_model
-from splitmesh.plan.bundle import Bundle
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.provision.plan import calibration
 from splitmesh.telemetry.spanlog import read_spans
 from splitmesh.telemetry.spanrow import SpanRow

@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from splitmesh.bus.server import EmbeddedServer
 from splitmesh.frames.outcome import Outcome
-from splitmesh.inference.planner import ensure_plan
-from splitmesh.plan.bundle import Bundle
+from splitmesh.inference.planning.builder import ensure_plan
+from splitmesh.plan.bundle.read import Bundle
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 from plan_graphs import SIZE, classifier_manifest, moving_squares, residual_classifier, save

@@ -22,8 +22,8 @@ from splitmesh.models.coco_ssdlite import from_package
 from splitmesh.models.convert_graph import serialize
 from splitmesh.models.fetch import fetch_archive
 from splitmesh.models.registry import ResolvedModel, default_clip, resolve_model
+from splitmesh.plan.answers.postprocess import build_postprocess
 from splitmesh.plan.manifest import Manifest
-from splitmesh.plan.postprocess import build_postprocess
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"

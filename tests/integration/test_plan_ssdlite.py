@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from splitmesh.inference.planner import ensure_plan
-from splitmesh.plan.bundle import Bundle
+from splitmesh.inference.planning.builder import ensure_plan
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.manifest import parse_manifest
 from splitmesh.policy.point import OperatingPoint, Place
 

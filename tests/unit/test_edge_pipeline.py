@@ -31,10 +31,10 @@ from splitmesh.errors import InferenceError
 from splitmesh.frames.answer import Answer
 from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
-from splitmesh.inference.planner import ensure_plan
+from splitmesh.inference.planning.builder import ensure_plan
 from splitmesh.media.captured import Captured
 from splitmesh.media.prepare import Preparer
-from splitmesh.plan.bundle import Bundle
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.policy.decision import Decision, Forecast
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.world import World

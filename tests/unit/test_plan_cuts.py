@@ -11,9 +11,9 @@ import pytest
 from onnx import ModelProto, helper
 
 from splitmesh.errors import ModelError
-from splitmesh.plan.cuts import Cut, candidate_cuts, choose_cuts
-from splitmesh.plan.extract import PARITY_LIMIT, parity_error, relative_error, split_model
-from splitmesh.plan.graph import load_graph
+from splitmesh.plan.cuts.extract import PARITY_LIMIT, parity_error, relative_error, split_model
+from splitmesh.plan.cuts.frontiers import Cut, candidate_cuts, choose_cuts
+from splitmesh.plan.graph.view import load_graph
 
 MODELS = Path(__file__).parents[3] / "shared" / "models"
 

@@ -14,11 +14,11 @@ from plan_graphs import classifier_manifest, moving_squares
 from splitmesh.codec.registry import FEATURE_CODECS, PICTURE_CODECS
 from splitmesh.errors import FrameShapeError, ModelError, OutputError
 from splitmesh.frames.normalize import Normalizer
-from splitmesh.inference import planner
-from splitmesh.inference.planner import ensure_plan
+from splitmesh.inference.planning import builder as planner
+from splitmesh.inference.planning.builder import ensure_plan
 from splitmesh.inference.profile import profile_parts, timing
 from splitmesh.inference.session import open_session
-from splitmesh.plan.bundle import Bundle, read_bundle, summarize
+from splitmesh.plan.bundle.read import Bundle, read_bundle, summarize
 from splitmesh.policy.point import Place
 
 

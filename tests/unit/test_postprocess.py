@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from splitmesh.errors import ModelError
 from splitmesh.frames.boxes import iou_matrix
+from splitmesh.plan.answers.postprocess import build_postprocess
 from splitmesh.plan.manifest import Manifest, parse_manifest
-from splitmesh.plan.postprocess import build_postprocess
 
 
 def manifest(post: dict, labels: int = 4, width: int = 64, height: int = 32) -> Manifest:

@@ -11,7 +11,7 @@ import plan_graphs
 import pytest
 
 from splitmesh.errors import ModelError
-from splitmesh.inference.planner import ensure_plan
+from splitmesh.inference.planning.builder import ensure_plan
 from splitmesh.provision.parts import log_stages, provide_parts
 from splitmesh.provision.plan import provide_plan
 

@@ -1,6 +1,6 @@
 """Owns turning measurements into what the policy may choose from: operating points, their Pareto set, tracking decay.
 
-Measures nothing itself; `splitmesh.inference.planner` runs the model and the clock.
+Measures nothing itself; `splitmesh.inference.planning.builder` runs the model and the clock.
 """
 
 from __future__ import annotations

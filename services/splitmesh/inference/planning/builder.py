@@ -16,11 +16,13 @@ from onnx import ModelProto
 from splitmesh.codec.registry import FEATURE_CODECS, PICTURE_CODECS
 from splitmesh.errors import FrameShapeError, ModelError
 from splitmesh.frames.answer import Answer
-from splitmesh.inference.measure import Bench, Part, Rgb, made_up_pictures
+from splitmesh.inference.planning.measure import Bench, Part, Rgb, made_up_pictures
 from splitmesh.inference.profile import Timing
 from splitmesh.inference.providers import describe_device, select
 from splitmesh.inference.session import open_session
-from splitmesh.plan.bundle import Bundle, CutEntry, DroppedCut, PlanKey, file_sha256, manifest_json, read_bundle
+from splitmesh.plan.answers.postprocess import build_postprocess
+from splitmesh.plan.bundle.draft import BundleDraft, anchors_bytes, locked
+from splitmesh.plan.bundle.read import Bundle, CutEntry, DroppedCut, PlanKey, file_sha256, manifest_json, read_bundle
 from splitmesh.plan.calibrate import (
     KAPPA_PRIOR,
     CodecRow,
@@ -30,12 +32,10 @@ from splitmesh.plan.calibrate import (
     operating_points,
     tracking_samples,
 )
-from splitmesh.plan.cuts import Cut, candidate_cuts, choose_cuts
-from splitmesh.plan.draft import BundleDraft, anchors_bytes, locked
-from splitmesh.plan.extract import split_model
-from splitmesh.plan.graph import load_graph, pin_input
+from splitmesh.plan.cuts.extract import split_model
+from splitmesh.plan.cuts.frontiers import Cut, candidate_cuts, choose_cuts
+from splitmesh.plan.graph.view import load_graph, pin_input
 from splitmesh.plan.manifest import Manifest, check_signature
-from splitmesh.plan.postprocess import build_postprocess
 from splitmesh.plan.thumbnail import luma_thumbnail
 
 _log = logging.getLogger(__name__)

@@ -18,11 +18,11 @@ from splitmesh.frames.fidelity import agreement
 from splitmesh.frames.normalize import Normalizer
 from splitmesh.inference.profile import Timing, profile_parts, timed, timing
 from splitmesh.inference.session import Session
+from splitmesh.plan.answers.postprocess import PostprocessFn
 from splitmesh.plan.calibrate import CodecRow, fidelity_estimate
-from splitmesh.plan.cuts import Cut
-from splitmesh.plan.extract import PARITY_LIMIT, Arrays, parity_error
+from splitmesh.plan.cuts.extract import PARITY_LIMIT, Arrays, parity_error
+from splitmesh.plan.cuts.frontiers import Cut
 from splitmesh.plan.manifest import Manifest
-from splitmesh.plan.postprocess import PostprocessFn
 
 Rgb = npt.NDArray[np.uint8]
 Case = tuple[Arrays, Arrays]

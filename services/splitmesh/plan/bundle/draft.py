@@ -19,7 +19,7 @@ import numpy.typing as npt
 from onnx import ModelProto
 
 from splitmesh.errors import OutputError
-from splitmesh.plan.bundle import Bundle, PlanFile, manifest_json, part_file, read_bundle
+from splitmesh.plan.bundle.read import Bundle, PlanFile, manifest_json, part_file, read_bundle
 from splitmesh.plan.manifest import Manifest
 
 

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from splitmesh.errors import ModelError
+from splitmesh.plan.answers.postprocess import PostprocessFn, build_postprocess
 from splitmesh.plan.manifest import Manifest, parse_manifest
-from splitmesh.plan.postprocess import PostprocessFn, build_postprocess
 from splitmesh.policy.point import OperatingPoint
 
 FORMAT = 1

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, checker, helper
 
 from splitmesh.errors import ModelError
-from splitmesh.plan.cuts import Cut
-from splitmesh.plan.graph import reads, real_inputs
+from splitmesh.plan.cuts.frontiers import Cut
+from splitmesh.plan.graph.view import reads, real_inputs
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 Run = Callable[[Arrays], Arrays]

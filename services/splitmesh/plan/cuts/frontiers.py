@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from onnx import ModelProto, TensorProto
 
-from splitmesh.plan.graph import GraphView
+from splitmesh.plan.graph.view import GraphView
 
 MAX_TENSORS = 3
 MAX_ELEMENTS_RATIO = 2.0
