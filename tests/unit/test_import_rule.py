@@ -92,7 +92,7 @@ def violations(source: str, layer: str, package: str) -> list[str]:
         root, _, rest = module.partition(".")
         if root == "splitmesh":
             target = rest.partition(".")[0]
-            allowed = target in INTERNAL[layer] or target in ("errors", "") or (target == "v1" and layer in ("wire", "plan"))
+            allowed = target in INTERNAL[layer] | {"errors", ""} or (target == "v1" and layer in ("wire", "plan"))
         elif root in sys.stdlib_module_names:
             allowed = layer not in CORE or root not in IMPURE
         else:
