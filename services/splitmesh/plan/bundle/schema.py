@@ -1,7 +1,7 @@
 """Owns the values that a plan folder holds. Two kinds of file, on purpose apart:
 
 `PlanFile` is what follows from model, manifest and footage alone: the same inputs give the same bytes. `ProfileFile`
-is what one class of device measured; a plan has one per class. Operating points are made of both, when a plan is read.
+is what one class of device measured; a plan has one per class. Operating points are made of both when a plan is read.
 """
 
 from __future__ import annotations
