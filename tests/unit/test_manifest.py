@@ -5,15 +5,8 @@ from pathlib import Path
 import pytest
 
 from splitmesh.errors import ModelError
-from splitmesh.plan.manifest import (
-    ClassifierPostprocess,
-    Manifest,
-    SsdPostprocess,
-    YoloxPostprocess,
-    check_signature,
-    load_manifest,
-    parse_manifest,
-)
+from splitmesh.plan.manifest import Manifest, check_signature, load_manifest, parse_manifest
+from splitmesh.plan.manifest_kinds import ClassifierPostprocess, SsdPostprocess, YoloxPostprocess
 
 TEXT = """
 name = "street-boxes"
@@ -65,7 +58,7 @@ def test_json_round_trip(tmp_path: Path) -> None:
         ("scale = [1.0, 1.0, 1.0]", "scale = [1.0, 0.0, 1.0]", "manifest", "must not be 0"),
         ("offset = [0.0, 0.0, 0.0]", "offset = [0.0, nan, 0.0]", "offset.1", "finite"),
         ('name = "street-boxes"', 'name = "Street Boxes"', "name", "pattern"),
-        ('labels = ["person", "car"]', "labels = []", "labels", "at least 1"),
+        ('labels = ["person", "car"]', "labels = []", "manifest", "labels must name at least 1"),
         ('kind = "yolox"', 'kind = "yolo9"', "postprocess", "'yolox'"),
         ("score_threshold = 0.4", "score_threshold = 1.5", "postprocess.score_threshold", "less than 1"),
         ("score_threshold = 0.4", "anchors = 3", "postprocess.anchors", "not permitted"),
@@ -85,7 +78,7 @@ def test_errors_name_file_key_and_rule(tmp_path: Path, old: str, new: str, key: 
 def test_all_faults_are_named_at_once() -> None:
     with pytest.raises(ModelError) as caught:
         parse_manifest({"name": "x", "width": 3}, where="inline")
-    for key in ("width", "height", "input", "labels", "postprocess"):
+    for key in ("width", "height", "input", "scale", "postprocess"):
         assert f"{key}: " in caught.value.message
 
 

@@ -19,7 +19,8 @@ from splitmesh.models.convert_half import read_model, to_full
 from splitmesh.models.convert_mobilenet import build_mobilenet_v2
 from splitmesh.models.convert_torch import read_state_dict
 from splitmesh.models.fetch import Progress, default_cache, fetch_member, silent, write_atomic
-from splitmesh.plan.manifest import Manifest, Shape, SsdPostprocess, check_signature, load_manifest
+from splitmesh.plan.manifest import Manifest, Shape, check_signature, load_manifest
+from splitmesh.plan.manifest_kinds import SsdPostprocess
 
 
 @dataclass(frozen=True, slots=True)

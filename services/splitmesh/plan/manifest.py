@@ -2,97 +2,55 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from splitmesh.errors import ModelError
+from splitmesh.plan.manifest_kinds import KINDS, Count, Postprocess, Strict, Text, output_names
 
 Shape = tuple[int | None, ...]
 """A tensor's shape; None where the model leaves the size open."""
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Text = Annotated[str, Field(min_length=1)]
+Side = Annotated[int, Field(ge=8, le=4096)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class ExtraInput(Strict):
+    """An input besides the picture. It always gets the same value, cast to the element type that it has."""
+
+    name: Text
+    value: float | tuple[float, ...] = 0.0
+    """For every element, or for each in order."""
+    shape: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """Needed where the model leaves the input's shape open; such an axis is 1 otherwise."""
+
+    @model_validator(mode="after")
+    def _one_value_per_element(self) -> ExtraInput:
+        if isinstance(self.value, tuple) and self.shape is not None and len(self.value) != math.prod(self.shape):
+            raise ValueError(f"value must have {math.prod(self.shape)} numbers for shape {list(self.shape)}")
+        return self
 
 
-class _Detector(_Strict):
-    score_threshold: Share = 0.3
-    """Boxes that score less are not reported."""
-    iou_threshold: Share = 0.5
-    """Of two boxes of one class that overlap more, only the better is kept."""
-    max_detections: Count = 100
-    max_candidates: Count = 300
-    """At most so many boxes, the best, enter non-maximum suppression."""
-
-
-class SsdPostprocess(_Detector):
-    """Anchor-coded boxes and per-class logits (TensorFlow object detection's faster-rcnn box coder)."""
-
-    kind: Literal["ssd"]
-    boxes: Text = "boxes"
-    """Output (1, A, 4): ty tx th tw relative to the anchors."""
-    scores: Text = "class_logits"
-    """Output (1, A, C): one column per label."""
-    anchors: Text
-    """File (A, 4) float32 .npy beside the manifest: y_min x_min y_max x_max in [0, 1]."""
-    activation: Literal["sigmoid", "softmax"] = "sigmoid"
-    background: bool = True
-    """Column 0 means "nothing here" and is never reported."""
-    coder_scales: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
-
-
-class YoloxPostprocess(_Detector):
-    """One output (1, N, 5 + C): x y w h objectness, then one score per label; scores already in [0, 1]."""
-
-    kind: Literal["yolox"]
-    output: Text = "output"
-    strides: tuple[Count, ...] = (8, 16, 32)
-    decoded: bool = False
-    """The graph already turns grid offsets into input pixels."""
-
-
-class YunetPostprocess(_Detector):
-    """Face boxes with five landmarks: per stride s the outputs cls_s, obj_s, bbox_s, kps_s."""
-
-    kind: Literal["yunet"]
-    strides: tuple[Count, ...] = (8, 16, 32)
-    cls_prefix: Text = "cls_"
-    obj_prefix: Text = "obj_"
-    bbox_prefix: Text = "bbox_"
-    kps_prefix: Text = "kps_"
-
-
-class ClassifierPostprocess(_Strict):
-    """One output (1, C): the `top_k` best labels, each with the whole picture as its box."""
-
-    kind: Literal["classifier"]
-    output: Text = "logits"
-    activation: Literal["softmax", "none"] = "softmax"
-    top_k: Count = 5
-
-
-Postprocess = Annotated[
-    SsdPostprocess | YoloxPostprocess | YunetPostprocess | ClassifierPostprocess, Field(discriminator="kind")
-]
-
-
-class Manifest(_Strict):
-    """How to feed a model and read it. tensor = pixel [0..255] * scale + offset, per channel, NCHW float32."""
+class Manifest(Strict):
+    """How to feed a model and read it. tensor = pixel [0..255] * scale + offset, per channel, float32."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9](-?[a-z0-9])*$", max_length=48)]
     """Also a token of bus subjects."""
     input: Text
-    """Name of the input tensor, (1, 3, height, width) float32."""
-    width: Annotated[int, Field(ge=8, le=4096)]
-    height: Annotated[int, Field(ge=8, le=4096)]
+    """Name of the input tensor that takes the picture, of any numeric element type."""
+    width: Side
+    height: Side
+    layout: Literal["NCHW", "NHWC", "flat"] = "NCHW"
+    """ "NCHW": (1, C, height, width), "NHWC": (1, height, width, C), C being 3, or 1 for grey. "flat": no picture;
+    the input is filled with the first elements of the tensor (3, height, width), row by row."""
+    shape: tuple[Count, ...] | None = None
+    """With layout "flat", and only then: the input's own shape."""
+    extra: tuple[ExtraInput, ...] = ()
+    """All other inputs."""
     color: Literal["RGB", "BGR"] = "RGB"
     """Channel order of the tensor."""
     scale: tuple[float, float, float]
@@ -101,28 +59,29 @@ class Manifest(_Strict):
     pad_value: Annotated[int, Field(ge=0, le=255)] = 114
     """Grey level of a letterbox's padding, before scale and offset."""
     postprocess: Postprocess
-    labels: Annotated[tuple[str, ...], Field(min_length=1, max_length=65536)]
+    labels: Annotated[tuple[str, ...], Field(max_length=65536)] = ()
     licence: Text
     source: Text
 
     @model_validator(mode="after")
-    def _scale_keeps_the_picture(self) -> Manifest:
+    def _is_consistent(self) -> Manifest:
         if 0 in self.scale:
             raise ValueError("scale must not be 0 in any channel")
+        if not self.labels and self.postprocess.kind != "tensor":
+            raise ValueError("labels must name at least 1 class")
+        if (self.layout == "flat") != (self.shape is not None):
+            raise ValueError('shape must be given with layout "flat" and only then')
+        if self.shape is not None and math.prod(self.shape) > 3 * self.height * self.width:
+            raise ValueError(f"shape {list(self.shape)} has more than 3 x height x width elements")
+        names = [self.input, *(extra.name for extra in self.extra)]
+        if len(set(names)) != len(names):
+            raise ValueError("extra must not name one input twice")
         return self
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """The outputs that post-processing reads."""
-        post = self.postprocess
-        match post:
-            case SsdPostprocess():
-                return (post.boxes, post.scores)
-            case YunetPostprocess():
-                prefixes = (post.cls_prefix, post.obj_prefix, post.bbox_prefix, post.kps_prefix)
-                return tuple(f"{prefix}{stride}" for prefix in prefixes for stride in post.strides)
-            case _:
-                return (post.output,)
+        """The outputs that post-processing reads; none for "all of them"."""
+        return output_names(self.postprocess)
 
     def label(self, index: int) -> str:
         """The label of a class, or "#index" where the manifest has none."""
@@ -152,14 +111,7 @@ def load_manifest(path: Path) -> Manifest:
 
 def check_signature(manifest: Manifest, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> None:
     """Raises ModelError, naming both sides, unless a model with these tensors fits the manifest."""
-    want = (1, 3, manifest.height, manifest.width)
-    have = ", ".join(f"{name} {_shape(shape)}" for name, shape in inputs.items()) or "none"
-    says = f"manifest {manifest.name!r} says input {manifest.input} {_shape(want)}, the model has {have}"
-    if manifest.input not in inputs or len(inputs) != 1:
-        raise ModelError(says, advice="the manifest's `input` must name the model's only input")
-    shape = inputs[manifest.input]
-    if len(shape) != 4 or any(have_n not in (None, want_n) for have_n, want_n in zip(shape, want, strict=True)):
-        raise ModelError(says, advice="set `width` and `height` to the model's NCHW input")
+    _check_inputs(manifest, inputs)
     missing = [name for name in manifest.output_names if name not in outputs]
     if missing:
         raise ModelError(
@@ -168,9 +120,49 @@ def check_signature(manifest: Manifest, inputs: Mapping[str, Shape], outputs: Ma
         )
 
 
+def _check_inputs(manifest: Manifest, inputs: Mapping[str, Shape]) -> None:
+    want = _wanted(manifest)
+    have = ", ".join(f"{name} {_shape(shape)}" for name, shape in inputs.items()) or "none"
+    says = f"manifest {manifest.name!r} says input {manifest.input} {_shape(want)}, the model has {have}"
+    if manifest.input not in inputs:
+        raise ModelError(says, advice="the manifest's `input` must name the model's input for the picture")
+    if not _agree(inputs[manifest.input], want, grey=manifest.layout != "flat"):
+        raise ModelError(says, advice="set `layout`, `width` and `height` (`shape` if flat) to those of the model")
+    extra = {each.name: each for each in manifest.extra}
+    lost = [name for name in inputs if name != manifest.input and name not in extra]
+    if lost:
+        raise ModelError(
+            f"{says}, and gives no value for {', '.join(lost)}",
+            advice=f"add [[extra]] with name = {lost[0]!r} and its value",
+        )
+    for name, each in extra.items():
+        if name not in inputs or (each.shape is not None and not _agree(inputs[name], each.shape)):
+            shape = "" if each.shape is None else f" {_shape(each.shape)}"
+            raise ModelError(
+                f"manifest {manifest.name!r} says extra input {name}{shape}, the model has {have}",
+                advice="name and shape under [[extra]] must be those of an input of the model",
+            )
+
+
+def _wanted(manifest: Manifest) -> tuple[int, ...]:
+    match manifest.layout:
+        case "NCHW":
+            return (1, 3, manifest.height, manifest.width)
+        case "NHWC":
+            return (1, manifest.height, manifest.width, 3)
+        case "flat":
+            return manifest.shape or ()
+
+
+def _agree(have: Shape, want: tuple[int, ...], *, grey: bool = False) -> bool:
+    """`grey`: one channel is as good as three."""
+    return len(have) == len(want) and all(
+        given in (None, size) or (grey and (given, size) == (1, 3)) for given, size in zip(have, want, strict=True)
+    )
+
+
 def _key(loc: tuple[int | str, ...]) -> str:
-    kinds = {"ssd", "yolox", "yunet", "classifier"}
-    parts = [p for i, p in enumerate(loc) if not (i == 1 and loc[0] == "postprocess" and p in kinds)]
+    parts = [p for i, p in enumerate(loc) if not (i == 1 and loc[0] == "postprocess" and p in KINDS)]
     return ".".join(str(p) for p in parts) or "manifest"
 
 
