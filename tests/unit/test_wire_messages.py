@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from splitmesh.v1 import infer_pb2 as pb
 from splitmesh.wire.answers import MAX_BOXES, answer_from_pb, answer_to_pb
 from splitmesh.wire.messages import (
     MAX_PAYLOAD_BYTES,
+    MAX_REPLY_BYTES,
     Cancel,
     Heartbeat,
     HostedModel,
@@ -33,20 +36,41 @@ SHA = "0123456789abcdef" * 4
 
 
 def same(a: Answer, b: Answer) -> bool:
-    return all(
-        np.array_equal(getattr(a, f.name), getattr(b, f.name))
-        and getattr(a, f.name).dtype == getattr(b, f.name).dtype
-        for f in dataclasses.fields(Answer)
+    def arrays(answer: Answer) -> dict[str, np.ndarray]:
+        fixed = {f.name: getattr(answer, f.name) for f in dataclasses.fields(Answer) if f.name != "tensors"}
+        return {**fixed, **{f"tensors.{name}": tensor for name, tensor in answer.tensors.items()}}
+
+    ours, theirs = arrays(a), arrays(b)
+    return list(ours) == list(theirs) and all(
+        np.array_equal(value, theirs[name]) and value.dtype == theirs[name].dtype for name, value in ours.items()
     )
 
 
-def full_answer() -> Answer:
+def boxes_alone() -> Answer:
     return Answer(
         np.array([[0.125, 0.25, 0.5, 0.75], [0, 0, 1, 1]], np.float32),
         np.array([0.875, 0.5], np.float32),
         np.array([3, 65535], np.uint16),
         np.array([[[0.25, 0.5], [0.75, 1]], [[0, 0.125], [1, 0]]], np.float32),
     )
+
+
+def full_answer() -> Answer:
+    """Every dtype, in arrays too short to be worth deflating: their bytes depend on no build of zlib."""
+    tensors = {
+        "mask": np.array([[0, 1, 2], [7, 255, 3]], np.uint8),
+        "wide": np.array([[300]], np.uint16),
+        "raw/π": np.array([[[0.5, -2.0]]], np.float32),
+        "index": np.array([-2], np.int64),
+        "count": np.array([5, -6], np.int32),
+    }
+    return dataclasses.replace(boxes_alone(), tensors=tensors)
+
+
+def masked() -> Answer:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:30, 20:50] = 15
+    return Answer.of_tensors({"mask": mask})
 
 
 # Every field of every message is set to something that is not its default.
@@ -67,6 +91,18 @@ SATURATED = {
 def test_golden_bytes(name: str) -> None:
     raw = SATURATED[name].encode()
     assert raw.hex() == (GOLDEN / f"{name}.hex").read_text().strip()
+
+
+def test_bytes_from_before_there_were_tensors_still_decode() -> None:
+    got = InferReply.decode(bytes.fromhex((GOLDEN / "infer_reply_boxes.hex").read_text()))
+    assert isinstance(got.outcome, Answer) and same(got.outcome, boxes_alone())
+
+
+def test_golden_bytes_of_a_deflated_mask_decode() -> None:
+    """Decoded only: other builds of zlib may deflate to other bytes."""
+    got = InferReply.decode(bytes.fromhex((GOLDEN / "infer_reply_mask.hex").read_text()))
+    assert isinstance(got.outcome, Answer) and same(got.outcome, masked())
+    assert len(got.encode()) < 200
 
 
 @pytest.mark.parametrize("name", SATURATED)
@@ -212,10 +248,70 @@ def test_lying_answers(changes: dict[str, object], field: str) -> None:
         answer_from_pb(_answer_pb(**changes))
 
 
+U8 = pb.TENSOR_TYPE_UINT8
+ZEROS = zlib.compress(bytes(6))
+BIG = zlib.compress(bytes(100))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "rule"),
+    [
+        ([{"shape": [6], "type": U8, "data": bytes(6)}], "name has length 0"),
+        ([{"name": "n" * 257, "shape": [6], "type": U8, "data": bytes(6)}], "name has length 257"),
+        ([{"name": "m", "shape": [6], "data": bytes(6)}], "type 0"),
+        ([{"name": "m", "shape": [6], "type": 6, "data": bytes(6)}], "type 6"),
+        ([{"name": "m", "shape": [1] * 9, "type": U8, "data": b"x"}], "shape has length 9"),
+        ([{"name": "m", "shape": [6], "type": U8, "data": bytes(7)}], "7 bytes are given for 6"),
+        ([{"name": "m", "shape": [0], "type": U8, "data": bytes(1)}], "1 bytes are given for 0"),
+        ([{"name": "m", "shape": [6], "type": U8, "data": bytes(5)}], "5 bytes for"),
+        ([{"name": "m", "shape": [6], "type": U8}], "do not hold the 6"),
+        ([{"name": "m", "shape": [99], "type": U8, "data": BIG}], "do not hold the 99"),
+        ([{"name": "m", "shape": [101], "type": U8, "data": BIG}], "do not hold the 101"),
+        ([{"name": "m", "shape": [100], "type": U8, "data": BIG[:-1]}], "do not hold the 100"),
+        ([{"name": "m", "shape": [100], "type": U8, "data": BIG + b"x"}], "do not hold the 100"),
+        ([{"name": "m", "shape": [100], "type": U8, "data": BIG[:-1] + b"x"}], "for .100,. uint8: "),
+        ([{"name": "m", "shape": [2**26 + 1], "type": U8, "data": ZEROS}], "more than 67108864"),
+        ([{"name": "m", "shape": [2**32 - 1] * 8, "type": U8, "data": ZEROS}], "more than 67108864"),
+        ([{"name": "m", "shape": [2], "type": U8, "data": bytes(2)}] * 2, "'m' is there twice"),
+        ([{"name": n, "shape": [2**25], "type": U8, "data": ZEROS} for n in "abc"], "take 100663296 bytes"),
+        ([{"name": f"m{i}", "shape": [1], "type": U8, "data": b"x"} for i in range(65)], "has length 65"),
+        ([{"name": "m", "shape": [1], "type": 1, "data": np.float32(np.nan).tobytes()}], "NaN or infinity"),
+        ([{"name": "m", "shape": [1], "type": 1, "data": np.float32(np.inf).tobytes()}], "NaN or infinity"),
+    ],
+)
+def test_lying_tensors(tensors: list[dict], rule: str) -> None:
+    message = pb.Answer(tensors=[pb.AnswerTensor(**tensor) for tensor in tensors])
+    with pytest.raises(WireError, match=f"answer.tensors.*{rule}"):
+        answer_from_pb(message)
+
+
+def test_deflated_bytes_can_not_make_the_receiver_allocate_more_than_the_shape_says() -> None:
+    bomb = zlib.compress(bytes(2**26))
+    assert len(bomb) < 70_000
+    lie = pb.Answer(tensors=[pb.AnswerTensor(name="m", type=U8, shape=[512, 512], data=bomb)])
+    tracemalloc.start()
+    with pytest.raises(WireError, match="do not hold the 262144"):
+        answer_from_pb(lie)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 2**20
+
+
+def test_a_reply_that_no_message_can_hold_is_refused_with_its_size() -> None:
+    noise = np.random.default_rng(0).random((1, 21, 120, 120), np.float32)
+    with pytest.raises(WireError, match=rf"takes 1\d{{6}} bytes, more than the {MAX_REPLY_BYTES} ") as refused:
+        InferReply("f", "w", Answer.of_tensors({"logits": noise})).encode()
+    assert "on the edge alone" in refused.value.advice
+    classes = noise[0].argmax(0).astype(np.uint8)
+    assert len(InferReply("f", "w", Answer.of_tensors({"mask": classes})).encode()) < 20_000
+
+
 def test_an_answer_with_nan_is_not_sent() -> None:
     bad = Answer(np.full((1, 4), np.nan, F32), np.ones(1, F32), np.zeros(1, np.uint16))
     with pytest.raises(WireError, match="boxes"):
         InferReply("f", "w", bad).encode()
+    with pytest.raises(WireError, match="'raw' holds NaN"):
+        InferReply("f", "w", Answer.of_tensors({"raw": np.full(3, np.inf, F32)})).encode()
 
 
 @pytest.mark.parametrize(
@@ -265,6 +361,13 @@ def test_lying_heartbeats(message: pb.Heartbeat, field: str) -> None:
 
 
 unit = st.floats(0, 1, width=32)
+some_tensor = st.sampled_from([np.float32, np.uint8, np.uint16, np.int32, np.int64]).flatmap(
+    lambda dtype: hnp.arrays(
+        dtype,
+        hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5),
+        elements=unit if dtype is np.float32 else None,
+    )
+)
 
 
 @st.composite
@@ -275,6 +378,7 @@ def answers(draw: st.DrawFn) -> Answer:
         draw(hnp.arrays(np.float32, n, elements=unit)),
         draw(hnp.arrays(np.uint16, n)),
         draw(hnp.arrays(np.float32, (n, p, 2), elements=unit)),
+        draw(st.dictionaries(st.text(min_size=1, max_size=9), some_tensor, max_size=3)),
     )
 
 

@@ -31,7 +31,9 @@ class ReplyDesk:
         self._wait_us = wait_us
 
     async def answer(self, job: Job, run: Executed) -> None:
-        """Raises InferenceError if the answer breaks the wire's rules, PayloadTooLarge if it is too long."""
+        """Raises InferenceError if the answer breaks the wire's rules or is too long, PayloadTooLarge if the broker
+        takes even less.
+        """
         request, times = job.request, job.served(run)
         try:
             raw = InferReply(job.id, self._worker, run.answer, times, self._wait_us()).encode()

@@ -1,4 +1,4 @@
-"""Owns where a source picture lies within the model's input, and the way back. Touches no pixels."""
+"""Owns where a source picture lies within the model's input, and the way back. Never interpolates."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import numpy.typing as npt
 
 from splitmesh.errors import FrameShapeError
 from splitmesh.frames.answer import F32, Answer
+
+Mask = npt.NDArray[np.unsignedinteger]
 
 
 class Fit(StrEnum):
@@ -60,13 +63,35 @@ class Placement:
         return (self.target_h - self.content_h) // 2
 
     def to_source(self, answer: Answer) -> Answer:
-        """Boxes and points from [0, 1] of the input to [0, 1] of the source picture, clipped to it."""
+        """Boxes and points from [0, 1] of the input to [0, 1] of the source picture, clipped to it.
+
+        Tensors stay as they are: over the model's input (see `over_source`).
+        """
         return Answer(
             self._unmap(answer.boxes.reshape(-1, 2, 2)).reshape(-1, 4),
             answer.scores,
             answer.classes,
             self._unmap(answer.points),
+            answer.tensors,
         )
+
+    def over_source(self, mask: Mask, width: int, height: int) -> Mask:
+        """The part of `mask` (h, w), which covers the whole input, that lies over the picture: (height, width).
+
+        Each pixel takes the value of the mask's cell that its centre lies in; padding is left out.
+        Raises FrameShapeError unless `mask` has two dimensions and pixels.
+        """
+        if mask.ndim != 2 or not mask.size:
+            raise FrameShapeError(f"expected a mask (h, w), got {mask.shape}")
+        rows = self._cells(height, self.pad_top, self.content_h, self.target_h, mask.shape[0])
+        columns = self._cells(width, self.pad_left, self.content_w, self.target_w, mask.shape[1])
+        return mask[rows][:, columns]
+
+    @staticmethod
+    def _cells(count: int, pad: int, content: int, target: int, cells: int) -> npt.NDArray[np.intp]:
+        """Which of `cells` cells along an axis of the input holds each of `count` pixels of the picture."""
+        within = (pad + content * (np.arange(count) + 0.5) / count) / target
+        return np.minimum((within * cells).astype(np.intp), cells - 1)
 
     def _content(self) -> tuple[int, int]:
         if self.fit is Fit.STRETCH:

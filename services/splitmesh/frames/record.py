@@ -8,6 +8,10 @@ from typing import Any
 
 from splitmesh.frames.answer import Answer
 from splitmesh.frames.outcome import Outcome
+from splitmesh.frames.tensors import Packed, Tensors
+
+MAX_TENSOR_BYTES = 1_000_000
+"""Of an answer's tensors in one line, packed, before base64: what fits a worker's reply fits a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,20 @@ class FrameRecord:
     note: str = ""
     """What went differently from the decision ("timer", "nack overloaded", "ring full", …)."""
     answer: Answer = field(default_factory=Answer.empty)
+    """In the line: its boxes as "answer" and, if it has any, its tensors as "tensors"."""
+    left_out_bytes: int = 0
+    """Packed size of the answer's tensors if they were too large for the line that this record was read from."""
 
     def to_json_line(self) -> str:
         row: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         row["outcome"] = self.outcome.value
         row["answer"] = self.answer.to_json()
+        parts = Tensors.of(self.answer.tensors).packed()
+        size = sum(len(part.data) for part in parts.values())
+        if size > MAX_TENSOR_BYTES:
+            row["left_out_bytes"] = size
+        elif parts:
+            row["tensors"] = {name: part.to_json() for name, part in parts.items()}
         row["times_ms"] = {k: round(v, 3) for k, v in self.times_ms.items()}
         return json.dumps(row, separators=(",", ":"), allow_nan=False)
 
@@ -61,5 +74,6 @@ class FrameRecord:
     def from_json_line(line: str) -> FrameRecord:
         row = json.loads(line)
         row["outcome"] = Outcome(row["outcome"])
-        row["answer"] = Answer.from_json(row["answer"])
+        parts = {name: Packed.from_json(part) for name, part in row.pop("tensors", {}).items()}
+        row["answer"] = Answer.from_json(row["answer"], Tensors.from_packed(parts))
         return FrameRecord(**row)

@@ -104,7 +104,8 @@ class Tracker:
         """The newest answer carried to `at_ns` (which may also lie before it); empty if there is none.
 
         Boxes and points are clipped to [0, 1]; boxes that left the picture are dropped; the order (best first),
-        classes and number of points stay. A classifier's answer, which covers the whole picture, stays as it is.
+        classes and number of points stay. A classifier's answer, which covers the whole picture, stays as it is, and
+        so do tensors.
         """
         newest = self._newest
         if newest is None:
@@ -119,6 +120,7 @@ class Tracker:
             (newest.scores[stays] * np.exp(-age_s / self._tuning.score_decay_s)).astype(np.float32),
             newest.classes[stays],
             _carried_points(newest.points, newest.boxes, moved)[stays],
+            newest.tensors,
         )
 
     def age_ns(self, at_ns: int) -> int | None:

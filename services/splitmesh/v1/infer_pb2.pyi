@@ -21,6 +21,29 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _TensorType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TensorTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TensorType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TENSOR_TYPE_UNSPECIFIED: _TensorType.ValueType  # 0
+    TENSOR_TYPE_FLOAT32: _TensorType.ValueType  # 1
+    TENSOR_TYPE_UINT8: _TensorType.ValueType  # 2
+    TENSOR_TYPE_UINT16: _TensorType.ValueType  # 3
+    TENSOR_TYPE_INT32: _TensorType.ValueType  # 4
+    TENSOR_TYPE_INT64: _TensorType.ValueType  # 5
+
+class TensorType(_TensorType, metaclass=_TensorTypeEnumTypeWrapper): ...
+
+TENSOR_TYPE_UNSPECIFIED: TensorType.ValueType  # 0
+TENSOR_TYPE_FLOAT32: TensorType.ValueType  # 1
+TENSOR_TYPE_UINT8: TensorType.ValueType  # 2
+TENSOR_TYPE_UINT16: TensorType.ValueType  # 3
+TENSOR_TYPE_INT32: TensorType.ValueType  # 4
+TENSOR_TYPE_INT64: TensorType.ValueType  # 5
+Global___TensorType: _TypeAlias = TensorType  # noqa: Y015
+
 class _NackCode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -140,8 +163,41 @@ class WorkerTimes(_message.Message):
 Global___WorkerTimes: _TypeAlias = WorkerTimes  # noqa: Y015
 
 @_typing.final
+class AnswerTensor(_message.Message):
+    """One array of an answer: a segmentation's "mask", or an output of a model as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Unique within the answer."""
+    type: Global___TensorType.ValueType
+    data: _builtins.bytes
+    """Little endian, C order. Fewer bytes than type and shape say: a zlib stream (RFC 1950) of as many."""
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        type: Global___TensorType.ValueType = ...,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "name", b"name", "shape", b"shape", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerTensor: _TypeAlias = AnswerTensor  # noqa: Y015
+
+@_typing.final
 class Answer(_message.Message):
-    """Scored boxes in coordinates of the model's input picture, [0, 1]."""
+    """Scored boxes in coordinates of the model's input picture, [0, 1], and arrays beside or instead of them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -151,6 +207,7 @@ class Answer(_message.Message):
     CLASSES_FIELD_NUMBER: _builtins.int
     POINTS_PER_BOX_FIELD_NUMBER: _builtins.int
     POINTS_FIELD_NUMBER: _builtins.int
+    TENSORS_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     boxes: _builtins.bytes
     """count x 4 float32, little endian: x_min, y_min, x_max, y_max."""
@@ -161,6 +218,8 @@ class Answer(_message.Message):
     points_per_box: _builtins.int
     points: _builtins.bytes
     """count x points_per_box x 2 float32, little endian: x, y."""
+    @_builtins.property
+    def tensors(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnswerTensor]: ...
     def __init__(
         self,
         *,
@@ -170,10 +229,11 @@ class Answer(_message.Message):
         classes: _builtins.bytes = ...,
         points_per_box: _builtins.int = ...,
         points: _builtins.bytes = ...,
+        tensors: _abc.Iterable[Global___AnswerTensor] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boxes", b"boxes", "classes", b"classes", "count", b"count", "points", b"points", "points_per_box", b"points_per_box", "scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boxes", b"boxes", "classes", b"classes", "count", b"count", "points", b"points", "points_per_box", b"points_per_box", "scores", b"scores", "tensors", b"tensors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

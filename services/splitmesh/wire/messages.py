@@ -21,6 +21,8 @@ from splitmesh.wire.subjects import check_token
 
 MAX_PAYLOAD_BYTES = 1_000_000
 """Of one request: fits a broker limit of 1 MiB together with ids and headers."""
+MAX_REPLY_BYTES = 1_000_000
+"""Of one encoded reply."""
 MAX_DETAIL_CHARS = 500
 MAX_HOSTED_MODELS = 64
 MAX_CUTS = 64
@@ -151,7 +153,9 @@ class InferReply:
         check_range(self.predicted_wait_us, field="predicted_wait_us", high=MAX_US)
 
     def encode(self) -> bytes:
-        """Raises WireError if the answer holds NaN, infinity, a score outside [0, 1] or too many boxes."""
+        """Raises WireError if the answer holds NaN, infinity, a score outside [0, 1] or too many boxes, and if the
+        reply would be longer than `MAX_REPLY_BYTES`.
+        """
         message = pb.InferReply(
             frame_id=self.frame_id,
             worker_id=self.worker_id,
@@ -170,7 +174,13 @@ class InferReply:
             )
         else:
             message.answer.CopyFrom(answer_to_pb(self.outcome))
-        return _pack(message)
+        raw = _pack(message)
+        if len(raw) > MAX_REPLY_BYTES:
+            raise WireError(
+                f"the reply takes {len(raw)} bytes, more than the {MAX_REPLY_BYTES} that one message may have",
+                advice="name fewer or smaller outputs in the manifest, or run this model on the edge alone",
+            )
+        return raw
 
     @staticmethod
     def decode(raw: bytes) -> InferReply:
