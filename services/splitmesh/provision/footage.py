@@ -1,0 +1,85 @@
+"""Owns turning videos and folders of pictures into the footage that a plan is measured on, at the model's size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from splitmesh.errors import SourceError
+from splitmesh.media.capture import VideoSource
+from splitmesh.media.captured import SourceInfo
+from splitmesh.media.prepare import Prepared, Preparer
+from splitmesh.media.source import open_source
+from splitmesh.media.stills import picture_files, read_pictures
+from splitmesh.plan.footage import Clip, Footage, Rgb, evenly
+from splitmesh.plan.manifest import Manifest
+
+CONSECUTIVE = 64
+"""Frames of a video's beginning, one after the other: tracking is measured on them."""
+SPREAD = 24
+"""Further frames of a file, at most a second apart, so that calibration sees more than its first moments."""
+STILLS = 64
+"""Pictures taken of one folder, spread evenly over its names."""
+_OPEN_S = 20.0
+_FRAME_S = 20.0
+
+Progress = Callable[[str, float], None]
+
+
+def read_footage(videos: Sequence[str], folders: Sequence[Path], manifest: Manifest, progress: Progress) -> Footage:
+    """The beginnings of `videos` (files or URLs) and pictures of `folders`, each video and folder a clip.
+
+    progress: told "frames" and the share of sources read.
+    Raises SourceError if a source can't be opened or brings nothing, DecodeError for a damaged picture.
+    """
+    preparer = Preparer.from_manifest(manifest)
+    clips: list[Clip] = []
+    total = len(videos) + len(folders)
+    progress("frames", 0.0)
+    for done, video in enumerate(videos, 1):
+        clips.extend(_video(video, preparer))
+        progress("frames", done / total)
+    for done, folder in enumerate(folders, len(videos) + 1):
+        pictures = read_pictures(evenly(picture_files(folder), STILLS))
+        clips.append(Clip(tuple(_copied(preparer.prepare(picture)) for picture in pictures), None))
+        progress("frames", done / total)
+    return Footage(tuple(clips))
+
+
+def _video(url: str, preparer: Preparer) -> list[Clip]:
+    """The beginning, frame by frame; of a file also frames spread over what follows, as stills."""
+    with open_source(url, pace=False, give_up_after_s=_OPEN_S) as video:
+        try:
+            info = video.wait_opened(_OPEN_S)
+            row = _take(video, preparer, CONSECUTIVE, every=1)
+            spread = [] if info.live else _take(video, preparer, SPREAD, every=_stride(info))
+        except TimeoutError as exc:
+            raise SourceError("the source brings no frames", url=url, retryable=True) from exc
+    if not row:
+        raise SourceError("the source has no picture", url=info.url)
+    return [Clip(tuple(row), 1000.0 / info.fps), *([Clip(tuple(spread), None)] if spread else [])]
+
+
+def _stride(info: SourceInfo) -> int:
+    second = max(1, round(info.fps))
+    if info.duration_s is None:
+        return second
+    return min(second, max(1, round((info.duration_s * info.fps - CONSECUTIVE) / SPREAD)))
+
+
+def _take(video: VideoSource, preparer: Preparer, count: int, *, every: int) -> list[Rgb]:
+    taken: list[Rgb] = []
+    seen = 0
+    while len(taken) < count and (captured := video.next(_FRAME_S)) is not None:
+        if captured.picture is None:
+            continue
+        seen += 1
+        if seen % every == 0:
+            taken.append(_copied(preparer.prepare(captured.picture)))
+    return taken
+
+
+def _copied(prepared: Prepared) -> Rgb:
+    rgb = prepared.rgb.copy()
+    prepared.release()
+    return rgb
