@@ -87,6 +87,48 @@ def test_finite_values_whose_sum_overflows_are_fine(tmp_path: Path) -> None:
     np.testing.assert_array_equal(opened.run({"x": huge})["y"], huge)
 
 
+KINDS = {
+    "float16": TensorProto.FLOAT16,
+    "float64": TensorProto.DOUBLE,
+    "bool": TensorProto.BOOL,
+    "int8": TensorProto.INT8,
+    "uint8": TensorProto.UINT8,
+    "int16": TensorProto.INT16,
+    "uint16": TensorProto.UINT16,
+    "int32": TensorProto.INT32,
+    "uint32": TensorProto.UINT32,
+    "int64": TensorProto.INT64,
+    "uint64": TensorProto.UINT64,
+}
+
+
+def cast(path: Path, kind: int) -> Path:
+    ports = [helper.make_tensor_value_info(n, k, [4]) for n, k in (("x", TensorProto.FLOAT), ("y", kind))]
+    graph = helper.make_graph([helper.make_node("Cast", ["x"], ["y"], to=kind)], "g", ports[:1], ports[1:])
+    return plan_graphs.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+
+
+@pytest.mark.parametrize(("dtype", "kind"), KINDS.items())
+def test_every_number_comes_out(tmp_path: Path, dtype: str, kind: int) -> None:
+    opened = open_session(cast(tmp_path / "cast.onnx", kind))
+    assert opened.outputs == {"y": ((4,), np.dtype(dtype))}
+    made = opened.run({"x": np.array([0, 1, 2, 3], np.float32)})["y"]
+    assert made.dtype == dtype
+    np.testing.assert_array_equal(made, np.array([0, 1, 2, 3]).astype(dtype))
+
+
+def test_half_precision_overflow_is_not_finite_but_its_sum_may_overflow(tmp_path: Path) -> None:
+    opened = open_session(cast(tmp_path / "half.onnx", TensorProto.FLOAT16))
+    opened.run({"x": np.full(4, 6e4, np.float32)})
+    with pytest.raises(InferenceError, match="output y"):
+        opened.run({"x": np.full(4, 7e4, np.float32)})
+
+
+def test_texts_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"text\.onnx has y of type tensor\(string\).*no texts"):
+        open_session(cast(tmp_path / "text.onnx", TensorProto.STRING))
+
+
 def test_broken_and_absent_files_are_model_errors_with_the_path(tmp_path: Path, model_path: Path) -> None:
     cut_off = tmp_path / "cut-off.onnx"
     cut_off.write_bytes(model_path.read_bytes()[:500])

@@ -24,11 +24,8 @@ _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
     "tensor(double)": "float64",
-    "tensor(int64)": "int64",
-    "tensor(int32)": "int32",
-    "tensor(uint8)": "uint8",
-    "tensor(int8)": "int8",
     "tensor(bool)": "bool",
+    **{f"tensor({kind}{bits})": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
 }
 
 
@@ -127,7 +124,10 @@ def _options(threads: int) -> ort.SessionOptions:
 def _port(port: Any, path: Path) -> Port:
     dtype = _DTYPES.get(port.type)
     if dtype is None:
-        raise ModelError(f"model {path} has {port.name} of type {port.type}, which splitmesh can't carry")
+        raise ModelError(
+            f"model {path} has {port.name} of type {port.type}, which splitmesh can't carry",
+            advice="export it with numbers or booleans only: no texts, sequences or maps",
+        )
     return tuple(d if isinstance(d, int) else None for d in port.shape), np.dtype(dtype)
 
 
