@@ -32,9 +32,11 @@ from splitmesh.plan.calibrate import (
     operating_points,
     tracking_samples,
 )
+from splitmesh.plan.cuts.choose import CHOSEN, shortlist
+from splitmesh.plan.cuts.cut import Cut
 from splitmesh.plan.cuts.extract import split_model
-from splitmesh.plan.cuts.frontiers import Cut, candidate_cuts, choose_cuts
-from splitmesh.plan.graph.view import load_graph, pin_input
+from splitmesh.plan.cuts.frontiers import survey
+from splitmesh.plan.graph.view import GraphView, load_graph, pin_input
 from splitmesh.plan.manifest import Manifest, check_signature
 from splitmesh.plan.thumbnail import luma_thumbnail
 
@@ -134,7 +136,7 @@ class _Builder:
         self.progress("cuts", 0.0)
         model = load_graph(str(self.model_file))
         pin_input(model, self.manifest.input, (1, 3, self.manifest.height, self.manifest.width))
-        candidates = choose_cuts(candidate_cuts(model))
+        candidates = shortlist(survey(GraphView(model)).candidates, CHOSEN)
         with BundleDraft(out) as draft:
             full_path = draft.add_model(self.model_file.read_bytes(), self.manifest, self.anchors)
             full = open_session(full_path, threads=self.key.threads, providers=self.providers)
@@ -253,8 +255,8 @@ def _uncalibrated() -> dict[str, object]:
 def _entry(cut: Cut, error: float) -> CutEntry:
     return CutEntry(
         name=cut.name,
-        tensors=cut.tensors,
-        shapes=cut.shapes,
+        tensors=tuple(cut.shapes),
+        shapes=tuple(cut.shapes.values()),
         elements=cut.elements,
         node_index=cut.node_index,
         head_share=round(cut.head_share, 6),

@@ -20,8 +20,8 @@ from splitmesh.inference.profile import Timing, profile_parts, timed, timing
 from splitmesh.inference.session import Session
 from splitmesh.plan.answers.postprocess import PostprocessFn
 from splitmesh.plan.calibrate import CodecRow, fidelity_estimate
+from splitmesh.plan.cuts.cut import Cut
 from splitmesh.plan.cuts.extract import PARITY_LIMIT, Arrays, parity_error
-from splitmesh.plan.cuts.frontiers import Cut
 from splitmesh.plan.manifest import Manifest
 
 Rgb = npt.NDArray[np.uint8]
@@ -104,7 +104,7 @@ class Bench:
 
     def cut_rows(self, part: Part, frames: Sequence[Rgb], wanted: Sequence[Answer], step: Step) -> Measured:
         """Every feature codec × level on this cut. Codecs that decode to the same tensors share one tail run."""
-        expect = dict(zip(part.cut.tensors, part.cut.shapes, strict=True))
+        expect = part.cut.shapes
         tallies = {(codec, level): _Tally() for codec, levels in FEATURE_CODECS.items() for level in levels}
         for index, (rgb, reference) in enumerate(zip(frames, wanted, strict=True)):
             tensors = part.head.run(self.inputs(rgb))

@@ -47,6 +47,11 @@ class Cut:
     """Elements over the elements of the model's input."""
 
     @property
+    def is_frontier(self) -> bool:
+        """Head and tail are a prefix and a suffix of the file's node list."""
+        return self.name.startswith("n")
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Wire name → wire shape: what a payload of this cut holds."""
         return {tensor.wire: tensor.shape for tensor in self.tensors}

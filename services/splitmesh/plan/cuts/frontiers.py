@@ -5,156 +5,178 @@ Both ends of the mesh must come to the same cuts with the same names, whatever m
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from onnx import ModelProto, TensorProto
-
+from splitmesh.plan.bundle.schema import Strip
+from splitmesh.plan.cuts.crossing import Refusal, crossings, cut_name, elements_of, over_limits
+from splitmesh.plan.cuts.cut import Cut, Rejected
+from splitmesh.plan.cuts.mincut import min_cuts
+from splitmesh.plan.cuts.prune import prune, shapes_of
 from splitmesh.plan.graph.view import GraphView
-
-MAX_TENSORS = 3
-MAX_ELEMENTS_RATIO = 2.0
-CHOSEN = 4
-AT_LEAST = 3
-LEAST_GAP = 0.04
-"""Head shares closer than this are the same cut for the policy."""
-USEFUL_SHARE = (0.05, 0.9)
-"""Below: the head is mere re-arrangement of the picture. Above: one may as well finish the model."""
-_FREE_OPS = frozenset(
-    {"Add", "Sub", "Mul", "Div", "Clip", "Relu", "PRelu", "LeakyRelu", "Elu", "Sigmoid", "Tanh"}
-    | {"HardSigmoid", "HardSwish", "Mish", "BatchNormalization"}
-)
-"""Steps per element, which the runtime fuses into the convolution before them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """A set of tensors that separates the model's input from all its outputs."""
+class Survey:
+    """What a walk over a graph found."""
 
-    name: str
-    """`n<node index>-<C>x<H>x<W>` (largest tensor, then `-<how many>t` if there are several): `[a-z0-9-]`."""
+    candidates: tuple[Cut, ...]
+    """Sensible cuts in order of `node_index`."""
+    rejected: tuple[Rejected, ...]
+    """Frontiers that are none, in order, then such min-cuts, with the reason. Neighbouring frontiers with the same
+    reason are one entry, "n12…n30"; so are those between which two or more reasons take turns."""
+    frontiers: int
+    """How many were looked at."""
+    strip: Strip
+
+
+@dataclass(frozen=True, slots=True)
+class _Frontier:
+    """The tensors that are live after node `index` of the file's node list."""
+
+    index: int
     tensors: tuple[str, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    """(1, C, H, W) of each tensor, float32."""
     elements: int
-    """Sum over all tensors."""
-    node_index: int
-    """The head ends with this node of the file's node list."""
-    head_share: float = 0.0
-    """Static estimate of the head's share of the model's work, [0, 1]."""
-    input_ratio: float = 0.0
-    """Elements over the elements of the model's input."""
-
-    @property
-    def useful(self) -> bool:
-        """Worth its place: does real work, leaves real work, and is no larger than the picture itself."""
-        return USEFUL_SHARE[0] <= self.head_share <= USEFUL_SHARE[1] and self.input_ratio <= 1.0
+    """Of all of them; 0 if a shape is not known."""
+    share: float
 
 
-def candidate_cuts(model: ModelProto) -> list[Cut]:
-    """All sensible cuts in topological order.
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Neighbouring frontiers that are refused."""
 
-    A frontier after node i is legal if it has at most three live tensors, all float32 (1, C, H, W), together at most
-    twice the input's elements; none of them is an input or an output of the model. Bodies of If, Loop and Scan are
-    never cut: such a node is one step. Of the cuts with equal shapes only the first block end stays; see `_prune`.
-    Raises ModelError if shapes can't be inferred.
+    first: int
+    last: int
+    why: dict[str, list[int]]
+    """Text of the refusal → its numbers."""
+
+    def __add__(self, other: _Run) -> _Run:
+        texts = dict.fromkeys([*self.why, *other.why])
+        return _Run(
+            self.first, other.last, {text: self.why.get(text, []) + other.why.get(text, []) for text in texts}
+        )
+
+    def rejected(self) -> Rejected:
+        name = f"n{self.first}" if self.first == self.last else f"n{self.first}…n{self.last}"
+        return Rejected(name, "graph", "; ".join(_filled(text, numbers) for text, numbers in self.why.items()))
+
+
+def survey(view: GraphView) -> Survey:
+    """Look at every frontier and at the graph's minimum cuts.
+
+    A frontier after node i is legal if it has at most three live tensors, each of a type, shape and size that
+    `crossing` lets through, together at most twice the input's elements; none of them is an input or an output of
+    the model. Bodies of If, Loop and Scan are never cut: such a node is one step. `prune` says which legal ones are
+    worth a look. A min-cut that is a frontier shares the fate of that frontier.
     """
-    view = GraphView(model)
-    total = sum(view.cost(i) for i in range(len(view.nodes))) or 1.0
+    frontiers = list(_walk(view))
     pixels = sum(view.tensors[name].elements for name in view.inputs)
-    boundary = set(view.inputs) | set(view.outputs)
-    frontier: dict[str, None] = dict.fromkeys(view.inputs)
+    refused: dict[int, Refusal] = {}
     legal: list[Cut] = []
-    spent = 0.0
-    for index in range(len(view.nodes)):
-        spent += view.cost(index)
-        if not view.live[index]:
-            continue
-        frontier.update(dict.fromkeys(view.live[index]))
-        for name in [n for n in frontier if view.last_read.get(n, -1) <= index]:
-            del frontier[name]
-        if 0 < len(frontier) <= MAX_TENSORS and not boundary.intersection(frontier):
-            cut = _cut(view, tuple(frontier), index, spent / total, pixels)
-            if cut is not None and cut.input_ratio <= MAX_ELEMENTS_RATIO:
-                legal.append(cut)
-    return _prune(view, legal)
-
-
-def choose_cuts(candidates: Sequence[Cut], count: int = CHOSEN) -> list[Cut]:
-    """Pick at most `count` cuts that differ in head share, small ones first. Depends on the graph only.
-
-    The first is the smallest (ties: the earliest). Each further one is the one that adds most: the gap in head share
-    to the nearest chosen cut or to "whole model here" (share 1), over the square root of its size. Early cuts serve
-    a slow edge, small ones a slow link, late ones a slow worker. Cuts that hardly differ from a chosen one, and then
-    those that are not `useful`, only fill up to three.
-    """
-    chosen: list[Cut] = []
-    useful = [c for c in candidates if c.useful]
-    for pool, limit in ((useful, count), (list(candidates), min(AT_LEAST, count))):
-        rest = [c for c in pool if c not in chosen]
-        while rest and len(chosen) < limit:
-            best = max(rest, key=lambda c: (c.useful, _gain(c, chosen), -c.node_index))
-            rest.remove(best)
-            if pool is useful and _gap(best, chosen) < LEAST_GAP:
-                continue
-            chosen.append(best)
-    return sorted(chosen, key=lambda c: c.node_index)
-
-
-def _gain(cut: Cut, chosen: Sequence[Cut]) -> float:
-    if not chosen:
-        return 1.0 / float(cut.elements)
-    return min(_gap(cut, chosen), 1.0 - cut.head_share) / math.sqrt(cut.elements)
-
-
-def _gap(cut: Cut, chosen: Sequence[Cut]) -> float:
-    return min((abs(cut.head_share - other.head_share) for other in chosen), default=1.0)
-
-
-def _cut(view: GraphView, tensors: tuple[str, ...], index: int, share: float, pixels: int) -> Cut | None:
-    """A cut through `tensors`, or None if one of them can't be shipped."""
-    shapes: list[tuple[int, ...]] = []
-    for name in tensors:
-        info = view.tensors.get(name)
-        if info is None or info.dtype != TensorProto.FLOAT or info.shape is None:
-            return None
-        if len(info.shape) != 4 or info.shape[0] != 1:
-            return None
-        shapes.append(info.shape)
-    elements = sum(view.tensors[name].elements for name in tensors)
-    largest = max(shapes, key=lambda s: s[1] * s[2] * s[3])
-    several = f"-{len(tensors)}t" if len(tensors) > 1 else ""
-    label = f"n{index}-{'x'.join(str(d) for d in largest[1:])}{several}"
-    return Cut(label, tensors, tuple(shapes), elements, index, share, elements / max(pixels, 1))
-
-
-def _prune(view: GraphView, legal: Sequence[Cut]) -> list[Cut]:
-    """Keep one cut per tuple of shapes: the first one, moved past the cheap per-element steps that follow it.
-
-    A cut before a bias or an activation would break the fusion with the convolution that feeds it, and the tensor
-    after it codes smaller. Later cuts of the same shapes send as much and cost more head. Several tensors are worth
-    it only where no single tensor that comes later, or as early, is as small.
-    """
-    kept: dict[tuple[tuple[int, ...], ...], Cut] = {}
-    open_run: set[tuple[tuple[int, ...], ...]] = set()
-    for cut in legal:
-        known = kept.get(cut.shapes)
-        if known is None:
-            kept[cut.shapes] = cut
-            open_run.add(cut.shapes)
-        elif cut.shapes in open_run and _only_cheap(view, known.node_index, cut.node_index):
-            kept[cut.shapes] = cut
+    for frontier in frontiers:
+        cut = _cut(view, frontier, pixels)
+        if isinstance(cut, Cut):
+            legal.append(cut)
         else:
-            open_run.discard(cut.shapes)
-    singles = [c for c in kept.values() if len(c.tensors) == 1]
-    return [
-        cut
-        for cut in sorted(kept.values(), key=lambda c: c.node_index)
-        if len(cut.tensors) == 1
-        or not any(s.elements <= cut.elements and s.node_index <= cut.node_index for s in singles)
-    ]
+            refused[frontier.index] = cut
+    kept, pruned = prune(view, legal)
+    refused.update((index, Refusal(why)) for index, why in pruned.items())
+    walked = {frozenset(frontier.tensors) for frontier in frontiers}
+    beyond = [c for c in min_cuts(view, legal) if frozenset(t.name for t in c.tensors) not in walked]
+    others, beaten = _judged(beyond, kept, pixels)
+    return Survey(
+        candidates=tuple(sorted([*kept, *others], key=lambda c: (c.node_index, c.name))),
+        rejected=(*(run.rejected() for run in _runs(frontiers, refused)), *beaten),
+        frontiers=len(frontiers),
+        strip=_strip(view, frontiers),
+    )
 
 
-def _only_cheap(view: GraphView, after: int, upto: int) -> bool:
-    return all(view.nodes[i].op_type in _FREE_OPS for i in range(after + 1, upto + 1) if view.live[i])
+def _walk(view: GraphView) -> Iterator[_Frontier]:
+    """The frontier after each node that depends on the input."""
+    total = sum(view.cost(i) for i in range(len(view.nodes))) or 1.0
+    now: dict[str, None] = dict.fromkeys(view.inputs)
+    spent = 0.0
+    for index, made in enumerate(view.live):
+        if not made:
+            continue
+        spent += view.cost(index)
+        now.update(dict.fromkeys(made))
+        for name in [n for n in now if view.last_read.get(n, -1) <= index]:
+            del now[name]
+        infos = [view.tensors.get(name) for name in now]
+        known = all(info is not None and info.shape is not None for info in infos)
+        elements = sum(info.elements for info in infos if info) if known else 0
+        yield _Frontier(index, tuple(now), elements, min(1.0, spent / total))
+
+
+def _cut(view: GraphView, frontier: _Frontier, pixels: int) -> Cut | Refusal:
+    if not frontier.tensors:
+        return Refusal("nothing is live")
+    for name in frontier.tensors:
+        if name in view.inputs:
+            return Refusal(f"the model's input {name} is needed behind it")
+        if name in view.outputs:
+            return Refusal(f"crosses an output: {name} is made before it")
+    count = over_limits(len(frontier.tensors), 0, pixels)
+    if count is not None:
+        return count
+    tensors = crossings(view, frontier.tensors)
+    if isinstance(tensors, Refusal):
+        return tensors
+    elements = elements_of(tensors)
+    size = over_limits(len(tensors), elements, pixels)
+    if size is not None:
+        return size
+    name = cut_name(f"n{frontier.index}", tensors)
+    return Cut(name, tensors, elements, frontier.index, frontier.share, elements / max(pixels, 1))
+
+
+def _judged(cuts: Sequence[Cut], kept: Sequence[Cut], pixels: int) -> tuple[list[Cut], list[Rejected]]:
+    """Of the min-cuts that are no frontier: those worth a look, and why the others are not."""
+    taken, rejected = [], []
+    for cut in cuts:
+        refusal = over_limits(len(cut.tensors), cut.elements, pixels)
+        early = (k for k in kept if k.head_share <= cut.head_share)
+        twin = next((k for k in early if shapes_of(k) == shapes_of(cut)), None)
+        if refusal is not None:
+            rejected.append(Rejected(cut.name, "graph", _filled(refusal.text, [refusal.number or 0])))
+        elif twin is not None:
+            rejected.append(Rejected(cut.name, "graph", f"same shapes as {twin.name}, which comes first"))
+        else:
+            taken.append(cut)
+    return taken, rejected
+
+
+def _runs(frontiers: Sequence[_Frontier], refused: Mapping[int, Refusal]) -> list[_Run]:
+    """Refused neighbours put together where their reasons differ in a number at most, or take turns."""
+    done: list[_Run] = []
+    stretch: list[_Run] = []
+    for frontier in frontiers:
+        refusal = refused.get(frontier.index)
+        if refusal is None:
+            done, stretch = done + stretch, []
+            continue
+        numbers = [] if refusal.number is None else [refusal.number]
+        run = _Run(frontier.index, frontier.index, {refusal.text: numbers})
+        start = next((i for i, known in enumerate(stretch) if refusal.text in known.why), len(stretch))
+        for known in reversed(stretch[start:]):
+            run = known + run
+        stretch[start:] = [run]
+    return done + stretch
+
+
+def _filled(text: str, numbers: Sequence[int]) -> str:
+    if not numbers:
+        return text
+    low, high = min(numbers), max(numbers)
+    return text.replace("{}", str(low) if low == high else f"{low}…{high}")
+
+
+def _strip(view: GraphView, frontiers: Sequence[_Frontier]) -> Strip:
+    return Strip(
+        ops=tuple(view.nodes[f.index].op_type for f in frontiers),
+        elements=tuple(f.elements for f in frontiers),
+        shares=tuple(round(f.share, 6) for f in frontiers),
+        index=tuple(f.index for f in frontiers),
+    )
