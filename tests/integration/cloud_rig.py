@@ -21,7 +21,7 @@ from splitmesh.codec.picture import encode_picture
 from splitmesh.frames.normalize import Normalizer
 from splitmesh.inference.planning.builder import ensure_plan
 from splitmesh.inference.session import open_session
-from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.bundle.old_read import Bundle
 from splitmesh.telemetry.metrics import Metrics
 from splitmesh.telemetry.tracing import Tracing
 from splitmesh.wire import headers, subjects

@@ -23,7 +23,7 @@ from splitmesh.lab.commands import clean_environment, command_line
 from splitmesh.lab.records import read_records
 from splitmesh.media.clip import write_test_clip
 from splitmesh.models.registry import resolve_model
-from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.bundle.old_read import Bundle
 from splitmesh.provision.plan import calibration
 from splitmesh.telemetry.spanlog import read_spans
 from splitmesh.telemetry.spanrow import SpanRow

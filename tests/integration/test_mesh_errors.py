@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from splitmesh.bus.server import EmbeddedServer
 from splitmesh.frames.outcome import Outcome
 from splitmesh.inference.planning.builder import ensure_plan
-from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.bundle.old_read import Bundle
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 from plan_graphs import SIZE, classifier_manifest, moving_squares, residual_classifier, save

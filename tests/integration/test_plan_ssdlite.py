@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from splitmesh.inference.planning.builder import ensure_plan
-from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.bundle.old_read import Bundle
 from splitmesh.plan.manifest import parse_manifest
 from splitmesh.policy.point import OperatingPoint, Place
 

@@ -34,7 +34,7 @@ from splitmesh.frames.record import FrameRecord
 from splitmesh.inference.planning.builder import ensure_plan
 from splitmesh.media.captured import Captured
 from splitmesh.media.prepare import Preparer
-from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.bundle.old_read import Bundle
 from splitmesh.policy.decision import Decision, Forecast
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.world import World

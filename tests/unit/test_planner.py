@@ -18,7 +18,7 @@ from splitmesh.inference.planning import builder as planner
 from splitmesh.inference.planning.builder import ensure_plan
 from splitmesh.inference.profile import profile_parts, timing
 from splitmesh.inference.session import open_session
-from splitmesh.plan.bundle.read import Bundle, read_bundle, summarize
+from splitmesh.plan.bundle.old_read import Bundle, read_bundle, summarize
 from splitmesh.policy.point import Place
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from splitmesh.cli.progress import progress_bar
-from splitmesh.plan.bundle.read import Bundle, read_bundle, summarize
+from splitmesh.plan.bundle.old_read import Bundle, read_bundle, summarize
 
 _COLUMNS = {
     "point": "point",

@@ -17,7 +17,7 @@ from splitmesh.errors import InferenceError, MeshError, ModelError
 from splitmesh.frames.answer import F32, Answer
 from splitmesh.frames.normalize import Normalizer
 from splitmesh.inference.session import Session, open_session
-from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.bundle.old_read import Bundle
 from splitmesh.wire.messages import HostedModel
 
 _WARM_RUNS = 5

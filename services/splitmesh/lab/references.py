@@ -17,7 +17,7 @@ from splitmesh.lab.summary import Fidelity
 from splitmesh.media.captured import Captured
 from splitmesh.media.prepare import Preparer
 from splitmesh.media.source import open_source
-from splitmesh.plan.bundle.read import Bundle, file_sha256
+from splitmesh.plan.bundle.old_read import Bundle, file_sha256
 
 _SAMPLE_MAX = 600
 _CACHE_VERSION = 1

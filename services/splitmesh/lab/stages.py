@@ -7,7 +7,7 @@ from pathlib import Path
 
 from splitmesh.lab.display import Display
 from splitmesh.models.registry import ResolvedModel, default_clip, resolve_model
-from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.bundle.old_read import Bundle
 from splitmesh.provision.plan import calibrated_plan
 from splitmesh.settings.model import LabSettings
 

@@ -16,18 +16,15 @@ import numpy.typing as npt
 from splitmesh.frames.answer import Answer
 from splitmesh.frames.fidelity import agreement
 from splitmesh.frames.track import MOTION_FLOOR, Tracker, motion
+from splitmesh.plan.pareto import LIMIT, pareto
 from splitmesh.policy.point import OperatingPoint, Place
 
-LIMIT = 16
 MAX_PAYLOAD_BYTES = 900_000
 """A message of the bus holds 1 MB; single frames may be a little larger than the mean."""
 KAPPA_PRIOR = 40.0
 """κ that is believed before any evidence; a static street camera at 10 fps measured 53."""
 KAPPA_RANGE = (5.0, 1000.0)
 _PRIOR_WEIGHT = 8.0
-_LEAST_MS = 0.05
-_STEP = 1.1
-"""Times that differ by less than 10% are the same: timing noise must not decide what is dominated."""
 _FIDELITY_PRIOR = (0.995, 0.985, 0.97, 0.945, 0.9)
 """What a codec's levels, finest first, are taken to keep before any evidence: an assumption, weak on purpose."""
 _PRIOR_FRAMES = 3.0
@@ -109,58 +106,6 @@ def _point(row: CodecRow, times: ModelTimes) -> OperatingPoint:
         cloud_ms=times.tail_ms[row.cut] if split else times.full_ms,
         resume_ms=times.tail_ms[row.cut] if split else 0.0,
     )
-
-
-def pareto(points: Sequence[OperatingPoint], *, limit: int = LIMIT) -> list[OperatingPoint]:
-    """Points that no other beats in edge time, cloud time, bytes and fidelity at once; the most different `limit`.
-
-    Cloud time counts too, because a late cut is what a slow worker, or a resume close to the deadline, needs.
-    Above the limit every cut (and the picture) first keeps its most faithful and its smallest point, then the rest
-    goes to the points furthest from those already kept.
-    """
-    ordered = sorted(points, key=lambda p: (p.edge_ms + p.encode_ms, p.name))
-    costs = [_costs(p) for p in ordered]
-    front: dict[tuple[float, ...], OperatingPoint] = {}
-    for point, cost in zip(ordered, costs, strict=True):
-        if not any(_beats(other, cost) for other in costs):
-            front.setdefault(cost, point)
-    return _spread(list(front.values()), limit)
-
-
-def _costs(point: OperatingPoint) -> tuple[float, ...]:
-    """Everything as a cost, on logarithmic grids for times. Frame points have no model time on the edge at all."""
-    edge = _grid(point.edge_ms + point.encode_ms)
-    return (edge, _grid(point.cloud_ms), round(point.payload_bytes), -round(point.fidelity, 4))
-
-
-def _grid(ms: float) -> float:
-    return float(round(math.log(max(ms, _LEAST_MS)) / math.log(_STEP)))
-
-
-def _beats(other: tuple[float, ...], mine: tuple[float, ...]) -> bool:
-    return other != mine and all(o <= m for o, m in zip(other, mine, strict=True))
-
-
-def _spread(points: Sequence[OperatingPoint], limit: int) -> list[OperatingPoint]:
-    if len(points) <= limit:
-        return list(points)
-    kept: list[OperatingPoint] = []
-    for group in dict.fromkeys(p.cut for p in points):
-        mine = [p for p in points if p.cut == group]
-        kept.append(max(mine, key=lambda p: (p.fidelity, -p.payload_bytes)))
-        kept.append(min(mine, key=lambda p: (p.payload_bytes, -p.fidelity)))
-    kept = list(dict.fromkeys(kept))[:limit]
-    place = {p.name: _place(p) for p in points}
-    while len(kept) < limit:
-        rest = [p for p in points if p not in kept]
-        kept.append(max(rest, key=lambda p: min(math.dist(place[p.name], place[k.name]) for k in kept)))
-    return kept
-
-
-def _place(point: OperatingPoint) -> tuple[float, float, float]:
-    """Coordinates in which points are far apart that the policy would use differently; 1 is a factor 2 in bytes."""
-    edge = math.log2(max(point.edge_ms + point.encode_ms, _LEAST_MS))
-    return (math.log2(max(point.payload_bytes, 1.0)), 40.0 * point.fidelity, 0.5 * edge)
 
 
 def tracking_samples(

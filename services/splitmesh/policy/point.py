@@ -24,7 +24,8 @@ class OperatingPoint:
     """
 
     name: str
-    """Unique and stable: "track", "local", "split/<cut>/<codec>-<level>", "frame/<codec>-<level>"."""
+    """Unique and stable: "track", "local", "local/<variant>", "split/<cut>/<codec>-<level>" (a variant of the head:
+    "split/<cut>+<variant>/…"), "frame/<codec>-<level>"."""
     place: Place
     fidelity: float
     """Agreement with the unsplit fp32 model on calibration frames, [0, 1]."""
@@ -41,6 +42,9 @@ class OperatingPoint:
     """Model time on the worker: the tail for SPLIT, the whole model for FRAME, else 0."""
     resume_ms: float = 0.0
     """Time of the tail on the edge (SPLIT only)."""
+    variant: str = ""
+    """Which files run on the edge, for LOCAL and SPLIT: "" the model's own, "int8" quantised ones, "small" the smaller
+    model."""
 
     @property
     def remote(self) -> bool:

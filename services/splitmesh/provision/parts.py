@@ -9,7 +9,7 @@ from pathlib import Path
 from splitmesh.inference.planning.builder import ensure_plan
 from splitmesh.models.fetch import default_cache
 from splitmesh.models.registry import ResolvedModel, resolve_model
-from splitmesh.plan.bundle.read import Bundle, read_bundle
+from splitmesh.plan.bundle.old_read import Bundle, read_bundle
 
 _log = logging.getLogger(__name__)
 

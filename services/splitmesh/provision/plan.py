@@ -15,7 +15,7 @@ from splitmesh.inference.planning.builder import TRACK_FRAMES, ensure_plan
 from splitmesh.media.prepare import Preparer
 from splitmesh.media.source import open_source
 from splitmesh.models.registry import ResolvedModel, resolve_model
-from splitmesh.plan.bundle.read import Bundle, file_sha256, read_bundle
+from splitmesh.plan.bundle.old_read import Bundle, file_sha256, read_bundle
 from splitmesh.plan.manifest import Manifest
 from splitmesh.provision.parts import Progress, cached_folder
 

@@ -21,8 +21,16 @@ from splitmesh.inference.profile import Timing
 from splitmesh.inference.providers import describe_device, select
 from splitmesh.inference.session import open_session
 from splitmesh.plan.answers.postprocess import build_postprocess
-from splitmesh.plan.bundle.draft import BundleDraft, anchors_bytes, locked
-from splitmesh.plan.bundle.read import Bundle, CutEntry, DroppedCut, PlanKey, file_sha256, manifest_json, read_bundle
+from splitmesh.plan.bundle.old_draft import BundleDraft, anchors_bytes, locked
+from splitmesh.plan.bundle.old_read import (
+    Bundle,
+    CutEntry,
+    DroppedCut,
+    PlanKey,
+    file_sha256,
+    manifest_json,
+    read_bundle,
+)
 from splitmesh.plan.calibrate import (
     KAPPA_PRIOR,
     CodecRow,
