@@ -65,6 +65,12 @@ class Answer:
         """An answer without boxes."""
         return replace(Answer.empty(), tensors=tensors)
 
+    @property
+    def mask(self) -> Array | None:
+        """The tensor "mask" if it is a class map: (h, w) of unsigned integers."""
+        mask = self.tensors.get("mask")
+        return mask if mask is not None and mask.ndim == 2 and mask.dtype.kind == "u" else None
+
     def to_json(self) -> list[dict[str, Any]]:
         """The boxes: `[{"box": [x0, y0, x1, y1], "score": s, "class": c, "points": [[x, y], …]?}, …]`."""
         rows: list[dict[str, Any]] = []
