@@ -114,10 +114,14 @@ def _full_name(asked: str) -> str:
     return name
 
 
+def short_name(provider: str) -> str:
+    """ "cpu" for "CPUExecutionProvider", and so on; an unknown name is left as it is."""
+    return next((short for short, full in _SHORT.items() if full == provider), provider)
+
+
 def describe_device(provider: str = CPU) -> str:
     """`<provider>/<machine>/<processor>/<cores>`: profiles hold on equal descriptions only."""
-    name = next((short for short, full in _SHORT.items() if full == provider), provider)
-    return f"{name}/{platform.machine()}/{_processor()}/{os.cpu_count() or 1}"
+    return f"{short_name(provider)}/{platform.machine()}/{_processor()}/{os.cpu_count() or 1}"
 
 
 def _processor() -> str:
