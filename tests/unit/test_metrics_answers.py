@@ -121,6 +121,17 @@ def test_map50_is_what_coco_computes_on_many_boxes() -> None:
     assert ours is not None and 0.05 < ours < 0.95
 
 
+def test_of_two_equal_overlaps_coco_takes_the_last() -> None:
+    def box(x: int) -> tuple[float, float, float, float]:
+        return (x / 16, 0.0, (x + 8) / 16, 0.5)
+
+    truth = answer((box(0), 0.9, 1), (box(4), 0.9, 1))
+    between = answer((box(2), 0.9, 1), (box(5), 0.8, 1))
+    ours = mean_average_precision([between], [truth])
+    assert ours == pytest.approx(coco_map50([between], [truth], 0.3), abs=1e-9)
+    assert ours == pytest.approx(51 / 101)
+
+
 A, B, FAR = (0.0, 0.0, 0.2, 0.2), (0.5, 0.5, 0.9, 0.9), (0.3, 0.0, 0.4, 0.1)
 
 
