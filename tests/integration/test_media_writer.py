@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -15,7 +16,9 @@ import pytest
 
 from splitmesh.errors import FrameShapeError, OutputError
 from splitmesh.frames.answer import Answer
+from splitmesh.frames.geometry import Fit, Placement
 from splitmesh.frames.outcome import Outcome
+from splitmesh.media.overlay import class_color, legend
 from splitmesh.media.writer import OUTCOME_COLORS, AnnotatedWriter
 
 GREY = np.full((240, 320, 3), 90, np.uint8)
@@ -71,6 +74,55 @@ def test_the_label_of_a_box_at_the_top_is_written_below_the_banner(tmp_path: Pat
         writer.write(GREY, boxes((0.25, 0.0, 0.75, 0.9)), labels=["person"], banner="local 87 ms")
     bar_px = 10 + 6  # the smallest font and its margin
     assert read(tmp_path / "out.mp4")[0][bar_px + 3 : bar_px + 12, 84:130].std() > 20
+
+
+def masked(mask: np.ndarray, **boxed: tuple[float, float, float, float]) -> Answer:
+    return dataclasses.replace(boxes(*boxed.values()), tensors={"mask": mask})
+
+
+def test_a_mask_is_painted_in_the_colours_of_its_classes(tmp_path: Path) -> None:
+    mask = np.zeros((24, 32), np.uint8)
+    mask[:, 16:] = 1
+    mask[12:, 16:] = 2
+    labels = ["background", "road", "sky"]
+    with AnnotatedWriter(tmp_path / "out.mp4", 320, 240, 25) as writer:
+        writer.write(GREY, masked(mask, box=(0.1, 0.6, 0.4, 0.9)), labels=labels)
+        writer.write(GREY, Answer.of_tensors({"mask": mask.astype(np.float32), "raw": np.ones((2, 240, 320))}))
+    painted, plain = read(tmp_path / "out.mp4")
+    for x, y, label in ((240, 60, 1), (240, 180, 2)):
+        half = tuple((90 + channel) // 2 for channel in class_color(label))
+        assert near(painted[y, x], half, 25), (x, y)
+    assert class_color(1) != class_color(2)
+    assert near(painted[60, 80], (90, 90, 90), 12)  # background
+    assert near(painted[int(0.9 * 239), 80], OUTCOME_COLORS[Outcome.LOCAL])  # boxes are drawn on top
+    assert painted[212:240, 2:40].std() > 30  # road and sky in the legend
+    assert near(painted[180, 20], (90, 90, 90), 12)
+    assert all(near(pixel, (90, 90, 90), 12) for pixel in plain[::60, ::60].reshape(-1, 3))  # no class map, no paint
+
+
+def test_the_padding_of_a_letterbox_is_no_part_of_the_painted_picture(tmp_path: Path) -> None:
+    """A 320x160 picture in a square input: classes 1 above, 2 in the picture's upper and 3 in its lower half."""
+    mask = np.repeat(np.repeat(np.array([1, 2, 3, 1], np.uint8), 8)[:, None], 32, axis=1)
+    wide = GREY[:160]
+    with AnnotatedWriter(tmp_path / "out.mp4", 320, 160, 25) as writer:
+        writer.write(wide, masked(mask), placement=Placement(320, 160, 64, 64, Fit.LETTERBOX))
+        writer.write(wide, masked(mask), placement=Placement(320, 160, 64, 64, Fit.STRETCH))
+    boxed, stretched = read(tmp_path / "out.mp4")
+
+    def label(picture: np.ndarray, y: int) -> int:
+        halves = {n: np.add(class_color(n), 90) // 2 for n in (1, 2, 3)}
+        return min(halves, key=lambda n: int(np.abs(picture[y, 200].astype(int) - halves[n]).sum()))
+
+    assert [label(boxed, y) for y in (5, 75, 85, 155)] == [2, 2, 3, 3]
+    assert [label(stretched, y) for y in (5, 75, 85, 155)] == [1, 2, 3, 1]
+
+
+def test_the_legend_names_the_largest_classes() -> None:
+    mask = np.array([[0] * 9 + [3] * 5 + [1] * 7 + [40]], np.uint8)
+    assert [name for name, _ in legend(mask, ["Background", "cat", "dog", "cow"])] == ["cat", "cow", "#40"]
+    assert [name for name, _ in legend(mask, [])] == ["#1", "#3", "#40"]
+    assert [name for name, _ in legend(mask, ["road", "cat", "dog", "cow"])] == ["road", "cat", "cow", "#40"]
+    assert len(legend(np.arange(100, dtype=np.uint8)[None], [])) == 6
 
 
 def test_time_stamps_are_kept_and_made_to_increase(tmp_path: Path) -> None:
@@ -159,7 +211,8 @@ def test_a_killed_writer_leaves_a_video_that_plays(tmp_path: Path) -> None:
 
 def test_keeps_up_with_a_camera(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (272, 640, 3), np.uint8)
-    answer = boxes(*[(0.1 * n, 0.3, 0.1 * n + 0.2, 0.8) for n in range(6)])
+    mask = np.random.default_rng(1).integers(0, 21, (65, 65), np.uint8)
+    answer = masked(mask, **{str(n): (0.1 * n, 0.3, 0.1 * n + 0.2, 0.8) for n in range(6)})
     with AnnotatedWriter(tmp_path / "out.mp4", 640, 272, 25) as writer:
         started, cpu = time.perf_counter(), time.thread_time()
         for _ in range(40):

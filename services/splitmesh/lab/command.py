@@ -150,10 +150,10 @@ def _film(lab: LabRun, display: Display) -> None:
     source = Path(lab.ingredients.source)
     if not source.is_file():
         return
-    labels = lab.ingredients.bundle.manifest.labels
+    manifest = lab.ingredients.bundle.manifest
     try:
         with display.stage("annotated video") as stage:
-            film_run(lab.out / "annotated.mp4", source, lab.records.records, labels, stage.report)
+            film_run(lab.out / "annotated.mp4", source, lab.records.records, manifest, stage.report)
     except KeyboardInterrupt:
         display.say("the annotated video was cut short", style="yellow")
     except MeshError as exc:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from splitmesh.frames.geometry import Fit, Placement
 from splitmesh.frames.record import FrameRecord
 from splitmesh.lab.references import Progress
 from splitmesh.lab.summary import answered_in_time
 from splitmesh.media.source import open_source
 from splitmesh.media.writer import AnnotatedWriter
+from splitmesh.plan.manifest import Manifest
 
 _FRAMES_MAX = 3600
 _DECODE_WAIT_S = 20.0
 
 
-def film_run(
-    path: Path, source: Path, records: Sequence[FrameRecord], labels: Sequence[str], progress: Progress
-) -> int:
+def film_run(path: Path, source: Path, records: Sequence[FrameRecord], manifest: Manifest, progress: Progress) -> int:
     """Write `path` (H.264 MP4) with the run's frames, at most 3600 of them; returns how many.
 
     The source is decoded again as the edge decoded it, looped, so frame `seq` of a file is the same picture.
@@ -33,14 +33,18 @@ def film_run(
         with AnnotatedWriter(path, info.width, info.height, info.fps) as writer:
             while (captured := video.next(_DECODE_WAIT_S)) is not None:
                 record = by_seq.get(captured.seq)
-                if record is not None and captured.picture is not None:
+                picture = captured.picture
+                if record is not None and picture is not None:
                     writer.write(
-                        captured.picture,
+                        picture,
                         record.answer,
-                        labels=labels,
+                        labels=manifest.labels,
                         outcome=record.outcome,
                         banner=banner(record),
                         pts_ns=captured.pts_ns,
+                        placement=Placement(
+                            picture.width, picture.height, manifest.width, manifest.height, Fit(manifest.fit)
+                        ),
                     )
                     progress("annotated video", writer.frames / len(by_seq))
                 if captured.seq >= last:

@@ -1,4 +1,4 @@
-"""Owns the annotated video: boxes, labels and a banner drawn over the pictures, H.264 in an MP4 file."""
+"""Owns the annotated video: masks, boxes, labels and a banner drawn over the pictures, H.264 in an MP4 file."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from splitmesh.errors import FrameShapeError, OutputError
 from splitmesh.frames.answer import Answer
+from splitmesh.frames.geometry import Fit, Mask, Placement
 from splitmesh.frames.normalize import U8
 from splitmesh.frames.outcome import Outcome
+from splitmesh.media.overlay import Color, legend, paint
 
 log = logging.getLogger(__name__)
 
 _CLOCK = 90_000
-OUTCOME_COLORS: dict[Outcome, tuple[int, int, int]] = {
+OUTCOME_COLORS: dict[Outcome, Color] = {
     Outcome.LOCAL: (50, 120, 235),
     Outcome.SPLIT: (60, 210, 100),
     Outcome.FRAME: (110, 215, 255),
@@ -79,16 +81,24 @@ class AnnotatedWriter:
         outcome: Outcome = Outcome.LOCAL,
         banner: str = "",
         pts_ns: int | None = None,
+        placement: Placement | None = None,
     ) -> None:
         """Append one picture, (H, W, 3) uint8 RGB or a decoded frame, of any size.
 
-        `answer`: boxes in [0, 1] of the picture. `pts_ns`: presentation time, by default one frame after the last;
-        times that don't increase are moved up. Raises OutputError (disk full, …), FrameShapeError.
+        `answer`: boxes in [0, 1] of the picture; a class map is painted over it, other tensors are not shown.
+        `placement`: where the picture lay in the input that the class map covers; None: it filled it.
+        `pts_ns`: presentation time, by default one frame after the last; times that don't increase are moved up.
+        Raises OutputError (disk full, …), FrameShapeError.
         """
         if self._container is None:
             raise OutputError(f"{self.path} is already finished", path=str(self.path))
-        canvas = Image.fromarray(self._to_rgb(picture))
-        self._draw(ImageDraw.Draw(canvas), answer, labels, OUTCOME_COLORS[outcome], banner)
+        rgb = self._to_rgb(picture)
+        mask = self._over_picture(answer.mask, placement)
+        canvas = Image.fromarray(rgb if mask is None else paint(rgb, mask, labels))
+        draw = ImageDraw.Draw(canvas)
+        self._draw(draw, answer, labels, OUTCOME_COLORS[outcome], banner)
+        if mask is not None:
+            self._draw_legend(draw, legend(mask, labels))
         frame = av.VideoFrame.from_ndarray(np.asarray(canvas), format="rgb24")
         pts = self._last_pts + self._ticks_per_frame if pts_ns is None else pts_ns * _CLOCK // 1_000_000_000
         if self._last_pts < 0 and pts_ns is None:
@@ -154,7 +164,7 @@ class AnnotatedWriter:
         draw: ImageDraw.ImageDraw,
         answer: Answer,
         labels: Sequence[str],
-        color: tuple[int, int, int],
+        color: Color,
         banner: str,
     ) -> None:
         size = np.array([self.width - 1, self.height - 1] * 2, np.float32)
@@ -173,7 +183,18 @@ class AnnotatedWriter:
             draw.rectangle((0, 0, self._font_px // 2, self._font_px + 6), fill=color)
             draw.text((self._font_px, 2), banner, fill=(240, 240, 240), font=_font(self._font_px))
 
-    def _tag(self, draw: ImageDraw.ImageDraw, x: float, y: float, text: str, color: tuple[int, int, int]) -> None:
+    def _over_picture(self, mask: Mask | None, placement: Placement | None) -> Mask | None:
+        if mask is None or not mask.size:
+            return None
+        filled = Placement(self.width, self.height, self.width, self.height, Fit.STRETCH)
+        return (placement or filled).over_source(mask, self.width, self.height)
+
+    def _draw_legend(self, draw: ImageDraw.ImageDraw, entries: Sequence[tuple[str, Color]]) -> None:
+        """Upwards from the lower left corner, the largest class at the top."""
+        for row, (name, color) in enumerate(reversed(entries), start=1):
+            self._tag(draw, 4, self.height - row * (self._font_px + 4), name, color)
+
+    def _tag(self, draw: ImageDraw.ImageDraw, x: float, y: float, text: str, color: Color) -> None:
         font = _font(self._font_px)
         draw.rectangle((x, y, x + font.getlength(text) + 4, y + self._font_px + 2), fill=color)
         draw.text((x + 2, y), text, fill=(10, 10, 10), font=font)
