@@ -13,7 +13,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup lab test unit ci lint format type proto proto-write check-arm check-weights integration e2e \
-	bench bench-lab bench-overhead bench-track bench-codec bench-link soak docs lock lock-upgrade clean
+	bench bench-lab bench-overhead bench-track bench-codec bench-link models-report soak docs lock lock-upgrade clean
 
 help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ bench-codec: $(STAMP) ## Codec speed and size, one thread.
 
 bench-link: $(STAMP) ## How well the emulated link keeps to its trace.
 	@$(BIN)/python -m bench.link_accuracy $(ARGS)
+
+models-report: $(STAMP) ## `splitmesh plan` on real models of many families; an hour or more. ARGS='--only nudenet-320n'
+	@$(BIN)/python -m tools.models_report $(ARGS)
 
 docs: $(STAMP) ## Fill the tables in docs/ from the code and from bench/results/.
 	@$(BIN)/python tools/doc_tables.py $(ARGS)

@@ -168,6 +168,16 @@ def lab() -> str:
     return made
 
 
+def models() -> str:
+    report = result("models")
+    if report is None:
+        return not_run("models-report")
+    from tools.models_report import table
+
+    made: str = table(report)
+    return made
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "edge-metrics": lambda: metrics(EdgeMetrics),
     "cloud-metrics": lambda: metrics(CloudMetrics),
@@ -177,6 +187,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "link": link,
     "overhead": overhead,
     "lab": lab,
+    "models": models,
 }
 
 if __name__ == "__main__":

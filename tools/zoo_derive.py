@@ -95,6 +95,18 @@ def two_inputs(source: Path, target: Path) -> None:
     _save(model, target)
 
 
+def opened(source: Path, target: Path) -> None:
+    """Batch, height and width of input and outputs open, as a program leaves them that feeds pictures of any size."""
+    model = onnx.load(source)
+    constants = {i.name for i in model.graph.initializer}
+    del model.graph.value_info[:]
+    for value in [v for v in model.graph.input if v.name not in constants] + list(model.graph.output):
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if axis != 1:
+                dim.dim_param = {0: "batch"}.get(axis, f"{value.name}_{axis}")
+    _save(model, target)
+
+
 def suppressed(source: Path, target: Path) -> None:
     """YOLOv8's output (1, 4 + C, N) with non-maximum suppression in the graph: (found, 7) of picture, x1 y1 x2 y2,
     class, score; `found` depends on the picture. An open size becomes 320."""
@@ -264,6 +276,7 @@ RECIPES: dict[str, Callable[[Path, Path], None]] = {
     "half": half,
     "bytes-last": bytes_last,
     "two-inputs": two_inputs,
+    "opened": opened,
     "suppressed": suppressed,
     "branched": branched,
 }
