@@ -14,6 +14,9 @@ from rich.text import Text
 
 from splitmesh.cli.progress import progress_bar
 from splitmesh.models.registry import ResolvedModel, list_models, resolve_model
+from splitmesh.plan.manifest import Manifest
+from splitmesh.plan.manifest_toml import manifest_toml
+from splitmesh.provision.model import provide_model
 
 
 @click.group()
@@ -25,6 +28,7 @@ def models() -> None:
       splitmesh models ls
       splitmesh models pull yunet-face
       splitmesh models info own.onnx --manifest own.toml
+      splitmesh models info own.onnx > own.toml
     """
 
 
@@ -83,12 +87,19 @@ def pull(names: tuple[str, ...], everything: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(model: str | None, manifest: Path | None, as_json: bool) -> None:
-    """Show what is known of MODEL: a built-in name or the path of an ONNX file."""
+    """Show what is known of MODEL: a built-in name or the path of an ONNX file.
+
+    For a file without a manifest this prints the manifest that was guessed, with the reasons as comments: save it as
+    FILE.toml beside the file and correct it.
+    """
     with progress_bar() as progress:
-        found = resolve_model(model or _default_name(), manifest_path=manifest, progress=progress)
+        found = provide_model(model, manifest, progress)
     facts = model_facts(found)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
+        return
+    if found.notes:
+        click.echo(manifest_toml(found.manifest, found.notes), nl=False)
         return
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
@@ -107,14 +118,24 @@ def model_facts(found: ResolvedModel) -> dict[str, Any]:
         "sha256": found.sha256,
         "licence": found.licence,
         "source": found.source,
-        "input": f"{manifest.input} float32 (1, 3, {manifest.height}, {manifest.width}) {manifest.color}",
+        "input": _input(manifest),
+        "extra": {extra.name: extra.value for extra in manifest.extra},
         "fit": manifest.fit,
         "scale": list(manifest.scale),
         "offset": list(manifest.offset),
         "postprocess": json.loads(manifest.postprocess.model_dump_json()),
         "anchors": None if found.anchors is None else list(found.anchors.shape),
         "labels": list(manifest.labels),
+        "notes": list(found.notes),
     }
+
+
+def _input(manifest: Manifest) -> str:
+    shape = manifest.shape or {
+        "NCHW": (1, 3, manifest.height, manifest.width),
+        "NHWC": (1, manifest.height, manifest.width, 3),
+    }.get(manifest.layout)
+    return f"{manifest.input} {shape} {manifest.color}"
 
 
 def _default_name() -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splitmesh.lab.display import Display
-from splitmesh.models.registry import ResolvedModel, default_clip, resolve_model
+from splitmesh.models.registry import ResolvedModel, default_clip
 from splitmesh.plan.bundle.old_read import Bundle
+from splitmesh.provision.model import provide_model
 from splitmesh.provision.plan import calibrated_plan
 from splitmesh.settings.model import LabSettings
 
@@ -29,7 +30,7 @@ class Ingredients:
 def gather(settings: LabSettings, display: Display) -> Ingredients:
     """Model, source, plan. Raises ModelError, SourceError, OutputError."""
     with display.stage(f"model {settings.model}") as stage:
-        model = resolve_model(settings.model, settings.manifest, progress=stage.report)
+        model = provide_model(settings.model, settings.manifest, stage.report)
     if settings.source is None:
         with display.stage("street clip") as stage:
             source = str(default_clip(stage.report))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from splitmesh.inference.planning.builder import ensure_plan
 from splitmesh.models.fetch import default_cache
-from splitmesh.models.registry import ResolvedModel, resolve_model
+from splitmesh.models.registry import ResolvedModel
 from splitmesh.plan.bundle.old_read import Bundle, read_bundle
+from splitmesh.provision.model import provide_model
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def provide_parts(
     """
     if plan is not None:
         return read_bundle(plan)
-    resolved = resolve_model(model, manifest, progress=progress)
+    resolved = provide_model(model, manifest, progress)
     return ensure_plan(
         resolved.path,
         resolved.manifest,

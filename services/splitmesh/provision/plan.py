@@ -14,9 +14,10 @@ from splitmesh.errors import ModelError, SourceError
 from splitmesh.inference.planning.builder import TRACK_FRAMES, ensure_plan
 from splitmesh.media.prepare import Preparer
 from splitmesh.media.source import open_source
-from splitmesh.models.registry import ResolvedModel, resolve_model
+from splitmesh.models.registry import ResolvedModel
 from splitmesh.plan.bundle.old_read import Bundle, file_sha256, read_bundle
 from splitmesh.plan.manifest import Manifest
+from splitmesh.provision.model import provide_model
 from splitmesh.provision.parts import Progress, cached_folder
 
 _OPEN_S = 20.0
@@ -47,7 +48,7 @@ def provide_plan(
     """
     if plan is not None:
         return _calibrated(read_bundle(plan))
-    resolved = resolve_model(model, manifest, progress=progress)
+    resolved = provide_model(model, manifest, progress)
     return calibrated_plan(resolved, source, threads=threads, providers=providers, progress=progress)
 
 
