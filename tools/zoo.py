@@ -34,8 +34,6 @@ class Subject(BaseModel):
     notes: str = ""
     footage: str = ""
     """File in ../shared/media that suits the model better than the built-in clip."""
-    refused: str = ""
-    """Not a model of pictures: words that must stand in what the planner says to it."""
     origin: Origin | None = None
     installed: str = ""
     """`package:path` of a file of a package that splitmesh depends on."""
