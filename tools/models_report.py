@@ -190,10 +190,11 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def _table_row(row: Row) -> str:
-    first = f"| `{row['name']}` | {row['family']} | "
+    first = f"| `{row['name']}` | {_cell(row['family'])} | "
     if row["status"] != "planned":
         size = f"{row['size_bytes'] / 1e6:.1f}" if "size_bytes" in row else "–"
-        return f"{first}– | {size} | **{row['status']}**: {_cell(row['error'])} |" + " |" * 9
+        return f"{first}– | {size} | **{row['status']}**: {_cell(row['error'])} |" + " |" * 8
+    peak = f"{row['peak_rss_bytes'] / 1e6:.0f}"
     parity = "–" if row["parity_max_rel"] is None else f"{row['parity_max_rel']:.0e}"
     cells = (
         row["kind"],
@@ -206,7 +207,7 @@ def _table_row(row: Row) -> str:
         _kilobytes(row["split"]),
         _kilobytes(row["picture"]),
         f"{row['seconds']:.0f}",
-        f"{row['peak_rss_bytes'] / 1e6:.0f}",
+        f"**{peak}**" if row["peak_rss_bytes"] > row["allowed_rss_bytes"] else peak,
     )
     return f"{first}{' | '.join(cells)} |"
 
