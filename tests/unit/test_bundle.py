@@ -212,6 +212,8 @@ def test_a_profile_is_selected_by_device_threads_or_class(copied: Path) -> None:
     assert there.threads == 2
     local = {b.device: point.edge_ms for b in (here, there) for point in b.points if point.name == "local"}
     assert local["cpu/aarch64/Pi/4"] == 3 * local[plan_folders.DEVICE]
+    plan_folders.put_profile(bundle, "a-slower-one", edge_slowdown=4.0)
+    assert read_bundle(copied).select(device=plan_folders.DEVICE).profile == here.profile
     for nothing in ({"threads": 3}, {"device": "cpu/other"}, {"device": "cpu/aarch64/Pi/4", "threads": 1}):
         assert here.select(**nothing).points == ()  # type: ignore[arg-type]
 

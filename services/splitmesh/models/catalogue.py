@@ -53,6 +53,8 @@ class ModelRow(_Strict):
     recipe: Literal["shipped-half", "member", "torchvision-mobilenet-v2"]
     manifest: str
     shipped: str = ""
+    plan: str = ""
+    """Figures of a plan that ship with the model: cuts, rates, fidelities; see `provision.shipped`."""
     sha256: Sha256
     """Of the resolved float32 ONNX file."""
     size_bytes: int

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from splitmesh.frames.answer import Answer
-from splitmesh.frames.fidelity import agreement
+from splitmesh.frames.fidelity import agreement, tells
 from splitmesh.frames.track import MOTION_FLOOR, Tracker, motion
 from splitmesh.plan.pareto import LIMIT, pareto
 from splitmesh.policy.point import OperatingPoint, Place
 
 MAX_PAYLOAD_BYTES = 900_000
-"""A message of the bus holds 1 MB; single frames may be a little larger than the mean."""
+"""A message of the bus holds 1 MB; single frames may be a little larger than nineteen of twenty."""
 KAPPA_PRIOR = 40.0
 """κ that is believed before any evidence; a static street camera at 10 fps measured 53."""
 KAPPA_RANGE = (5.0, 1000.0)
@@ -128,7 +128,7 @@ def tracking_samples(
         tracker.observe(answer, index * interval_ns)
         for age in ages:
             then = index + age
-            if then >= len(answers) or not (len(answer) or len(answers[then])):
+            if then >= len(answers) or not tells(kind, answer, answers[then]):
                 continue
             predicted = tracker.predict(then * interval_ns)
             samples.append(

@@ -72,9 +72,10 @@ class Bundle:
     ) -> Bundle:
         """The same with the profile that fits all that is asked for, or with none if no profile does.
 
-        device: as `inference.providers.describe_device` says. Of several, the first by device class.
+        device: as `inference.providers.describe_device` says. Of several, the one that stretches times the least,
+        then the first by device class.
         """
-        for _, profile in sorted(self.profiles.items()):
+        for profile in sorted(self.profiles.values(), key=lambda p: (p.edge_slowdown, p.device_class)):
             if (
                 device in (None, profile.device)
                 and threads in (None, profile.threads)
@@ -82,6 +83,10 @@ class Bundle:
             ):
                 return replace(self, profile=profile)
         return replace(self, profile=None)
+
+    def with_profile(self, profile: ProfileFile) -> Bundle:
+        """The same with `profile`, which must be of this plan, selected."""
+        return replace(self, profiles={**self.profiles, profile.device_class: profile}, profile=profile)
 
     @property
     def full_path(self) -> Path:
