@@ -97,6 +97,47 @@ def with_if() -> ModelProto:
     return b.model({"out": [1, 4, SIZE // 4, SIZE // 4]})
 
 
+def three_branches() -> ModelProto:
+    """A trunk and three branches of six layers, stored layer by layer. Each has its narrow tensor at another depth,
+    so no frontier of this order, and hardly one of another, goes through all three."""
+    b = Builder(4)
+    trunk = b.add("Relu", [b.conv("image", "stem", (8, 3), stride=2)], "trunk")
+    now = [(trunk, 8)] * 3
+    for depth in range(6):
+        for branch, narrow in enumerate((0, 2, 4)):
+            source, channels = now[branch]
+            width = 1 if depth == narrow else 8
+            name = f"b{branch}d{depth}"
+            now[branch] = b.add("Relu", [b.conv(source, f"{name}_conv", (width, channels))], name), width
+    joined = b.add("Concat", [name for name, _ in now], "joined", axis=1)
+    b.conv(joined, "out", (2, 24), kernel=1, stride=2)
+    return b.model({"out": [1, 2, SIZE // 4, SIZE // 4]})
+
+
+def quantised() -> ModelProto:
+    """Two convolutions as QDQ: what crosses after the first is float32, then uint8, then float32 again."""
+    b = Builder(5)
+    b.weights += [numpy_helper.from_array(np.float32(0.02), "s"), numpy_helper.from_array(np.uint8(128), "z")]
+    q = b.add("QuantizeLinear", [b.conv("image", "c0", (6, 3), stride=2), "s", "z"], "c0_q")
+    q = b.add(
+        "QuantizeLinear", [b.add("Relu", [b.add("DequantizeLinear", [q, "s", "z"], "c0_dq")], "r0"), "s", "z"], "q"
+    )
+    late = b.conv(b.add("DequantizeLinear", [q, "s", "z"], "dq"), "c1", (8, 6), stride=2)
+    b.conv(b.add("Relu", [late], "late"), "out", (4, 8), kernel=1)
+    return b.model({"out": [1, 4, SIZE // 4, SIZE // 4]})
+
+
+def odd_tensors() -> ModelProto:
+    """What can't cross, one after the other: int64 classes, a scalar, a shape that hangs on the data."""
+    b = Builder(6)
+    classes = b.add("ArgMax", [b.conv("image", "c0", (6, 3), stride=2)], "classes", axis=1)
+    total = b.add("ReduceSum", [b.add("Cast", [classes], "classes_f", to=TensorProto.FLOAT)], "total", keepdims=0)
+    spread = b.add("Mul", [total, b.weight("spread_w", 1, 4)], "spread")
+    where = b.add("NonZero", [spread], "where")
+    b.add("ReduceSum", [b.add("Cast", [where], "where_f", to=TensorProto.FLOAT)], "out", keepdims=1)
+    return b.model({"out": [1, 1]})
+
+
 def save(model: ModelProto, path: Path) -> Path:
     path.write_bytes(model.SerializeToString())
     return path

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from onnx import TensorProto
 
 from splitmesh.codec.container import MAX_NAME_BYTES
-from splitmesh.plan.cuts.cut import WIRE_DTYPES, Crossing
+from splitmesh.plan.cuts.cut import WIRE_DTYPES, Crossing, Cut
 from splitmesh.plan.graph.view import GraphView
 
 MAX_TENSORS = 3
@@ -64,25 +64,35 @@ def crossing(view: GraphView, name: str) -> Crossing | Refusal:
     return Crossing(name, info.shape, dtype, shape, name if as_is else _wire_name(view, name))
 
 
-def crossings(view: GraphView, names: Iterable[str]) -> tuple[Crossing, ...] | Refusal:
-    """How all of `names` cross together, in their order, or the first reason why they can't."""
-    found: list[Crossing] = []
+def make_cut(
+    view: GraphView, prefix: str, names: Iterable[str], *, node_index: int, head_share: float, suffix: str = ""
+) -> Cut | Refusal:
+    """A cut through the tensors `names`, or the first reason why one of them can't cross; see also `over_limits`.
+
+    It is called `<prefix>-<largest tensor's wire axes>[-<count>t][-<suffix>]`, at most 48 characters of [a-z0-9-].
+    """
+    tensors: list[Crossing] = []
     for name in names:
-        each = crossing(view, name)
-        if isinstance(each, Refusal):
-            return each
-        found.append(each)
-    return tuple(found)
+        found = crossing(view, name)
+        if isinstance(found, Refusal):
+            return found
+        tensors.append(found)
+    sizes = [math.prod(tensor.shape) for tensor in tensors]
+    largest = tensors[sizes.index(max(sizes))].shape[1:]
+    several = f"-{len(tensors)}t" if len(tensors) > 1 else ""
+    end = f"-{suffix}" if suffix else ""
+    stem = f"{prefix}-{'x'.join(map(str, largest))}{several}"[: MAX_CUT_NAME - len(end)]
+    return Cut(stem + end, tuple(tensors), sum(sizes), node_index, head_share, sum(sizes) / pixels(view))
 
 
-def over_limits(tensors: int, elements: int, pixels: int) -> Refusal | None:
-    """Why a cut of so many tensors and elements is too much for a model input of `pixels` elements.
+def over_limits(view: GraphView, tensors: int, elements: int) -> Refusal | None:
+    """Why so many tensors, or elements in all of them, are too much to cross.
 
     Elements count alike whatever their type: codecs send at most eight bits of each.
     """
     if tensors > MAX_TENSORS:
         return Refusal(f"{{}} live tensors, at most {MAX_TENSORS} cross", tensors)
-    limit = MAX_ELEMENTS_RATIO * max(pixels, 1)
+    limit = MAX_ELEMENTS_RATIO * pixels(view)
     if elements > limit:
         return Refusal("{} % larger than the picture ×2", math.ceil(100 * (elements / limit - 1)))
     return None
@@ -92,12 +102,9 @@ def elements_of(tensors: Iterable[Crossing]) -> int:
     return sum(math.prod(tensor.shape) for tensor in tensors)
 
 
-def cut_name(prefix: str, tensors: Sequence[Crossing], suffix: str = "") -> str:
-    """`<prefix>-<largest tensor's wire axes>[-<count>t][-<suffix>]`, at most 48 characters of [a-z0-9-]."""
-    largest = max(tensors, key=lambda t: math.prod(t.shape))
-    several = f"-{len(tensors)}t" if len(tensors) > 1 else ""
-    end = f"-{suffix}" if suffix else ""
-    return f"{prefix}-{'x'.join(map(str, largest.shape[1:]))}{several}"[: MAX_CUT_NAME - len(end)] + end
+def pixels(view: GraphView) -> int:
+    """Elements of the model's inputs, at least 1."""
+    return max(1, sum(view.tensors[name].elements for name in view.inputs))
 
 
 def _wire_name(view: GraphView, name: str) -> str:

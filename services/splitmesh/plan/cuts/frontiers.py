@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from splitmesh.plan.bundle.schema import Strip
-from splitmesh.plan.cuts.crossing import Refusal, crossings, cut_name, elements_of, over_limits
+from splitmesh.plan.cuts.crossing import Refusal, make_cut, over_limits
 from splitmesh.plan.cuts.cut import Cut, Rejected
 from splitmesh.plan.cuts.mincut import min_cuts
 from splitmesh.plan.cuts.prune import prune, shapes_of
@@ -69,27 +69,37 @@ def survey(view: GraphView) -> Survey:
     the model. Bodies of If, Loop and Scan are never cut: such a node is one step. `prune` says which legal ones are
     worth a look. A min-cut that is a frontier shares the fate of that frontier.
     """
-    frontiers = list(_walk(view))
-    pixels = sum(view.tensors[name].elements for name in view.inputs)
-    refused: dict[int, Refusal] = {}
-    legal: list[Cut] = []
-    for frontier in frontiers:
-        cut = _cut(view, frontier, pixels)
-        if isinstance(cut, Cut):
-            legal.append(cut)
-        else:
-            refused[frontier.index] = cut
+    frontiers, legal, refused = _looked_at(view)
     kept, pruned = prune(view, legal)
     refused.update((index, Refusal(why)) for index, why in pruned.items())
     walked = {frozenset(frontier.tensors) for frontier in frontiers}
     beyond = [c for c in min_cuts(view, legal) if frozenset(t.name for t in c.tensors) not in walked]
-    others, beaten = _judged(beyond, kept, pixels)
+    others, beaten = _judged(view, beyond, kept)
     return Survey(
         candidates=tuple(sorted([*kept, *others], key=lambda c: (c.node_index, c.name))),
         rejected=(*(run.rejected() for run in _runs(frontiers, refused)), *beaten),
         frontiers=len(frontiers),
         strip=_strip(view, frontiers),
     )
+
+
+def legal_frontiers(view: GraphView) -> list[Cut]:
+    """Every legal frontier of the stored order, also those that `survey` finds not worth a look."""
+    return _looked_at(view)[1]
+
+
+def _looked_at(view: GraphView) -> tuple[list[_Frontier], list[Cut], dict[int, Refusal]]:
+    """All frontiers, the legal ones as cuts, and why the others are not, by node index."""
+    frontiers = list(_walk(view))
+    legal: list[Cut] = []
+    refused: dict[int, Refusal] = {}
+    for frontier in frontiers:
+        cut = _cut(view, frontier)
+        if isinstance(cut, Cut):
+            legal.append(cut)
+        else:
+            refused[frontier.index] = cut
+    return frontiers, legal, refused
 
 
 def _walk(view: GraphView) -> Iterator[_Frontier]:
@@ -110,7 +120,7 @@ def _walk(view: GraphView) -> Iterator[_Frontier]:
         yield _Frontier(index, tuple(now), elements, min(1.0, spent / total))
 
 
-def _cut(view: GraphView, frontier: _Frontier, pixels: int) -> Cut | Refusal:
+def _cut(view: GraphView, frontier: _Frontier) -> Cut | Refusal:
     if not frontier.tensors:
         return Refusal("nothing is live")
     for name in frontier.tensors:
@@ -118,25 +128,18 @@ def _cut(view: GraphView, frontier: _Frontier, pixels: int) -> Cut | Refusal:
             return Refusal(f"the model's input {name} is needed behind it")
         if name in view.outputs:
             return Refusal(f"crosses an output: {name} is made before it")
-    count = over_limits(len(frontier.tensors), 0, pixels)
-    if count is not None:
-        return count
-    tensors = crossings(view, frontier.tensors)
-    if isinstance(tensors, Refusal):
-        return tensors
-    elements = elements_of(tensors)
-    size = over_limits(len(tensors), elements, pixels)
-    if size is not None:
-        return size
-    name = cut_name(f"n{frontier.index}", tensors)
-    return Cut(name, tensors, elements, frontier.index, frontier.share, elements / max(pixels, 1))
+    many = over_limits(view, len(frontier.tensors), 0)
+    if many is not None:
+        return many
+    cut = make_cut(view, f"n{frontier.index}", frontier.tensors, node_index=frontier.index, head_share=frontier.share)
+    return cut if isinstance(cut, Refusal) else over_limits(view, len(cut.tensors), cut.elements) or cut
 
 
-def _judged(cuts: Sequence[Cut], kept: Sequence[Cut], pixels: int) -> tuple[list[Cut], list[Rejected]]:
+def _judged(view: GraphView, cuts: Sequence[Cut], kept: Sequence[Cut]) -> tuple[list[Cut], list[Rejected]]:
     """Of the min-cuts that are no frontier: those worth a look, and why the others are not."""
     taken, rejected = [], []
     for cut in cuts:
-        refusal = over_limits(len(cut.tensors), cut.elements, pixels)
+        refusal = over_limits(view, len(cut.tensors), cut.elements)
         early = (k for k in kept if k.head_share <= cut.head_share)
         twin = next((k for k in early if shapes_of(k) == shapes_of(cut)), None)
         if refusal is not None:

@@ -20,8 +20,9 @@ import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
-from splitmesh.plan.cuts.crossing import Refusal, crossing, crossings, cut_name, elements_of, over_limits
-from splitmesh.plan.cuts.cut import Cut
+from splitmesh.plan.cuts.crossing import Refusal, crossing, elements_of, make_cut, over_limits
+from splitmesh.plan.cuts.cut import Crossing, Cut
+from splitmesh.plan.cuts.prune import CHEAP_OPS, INTEGERS
 from splitmesh.plan.graph.view import GraphView
 
 SLOWDOWNS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -73,56 +74,86 @@ def min_cuts(view: GraphView, frontiers: Iterable[Cut] = ()) -> list[Cut]:
 
     Those that are among `frontiers` are returned as they stand there; others are called
     `m<nodes in the head>-<C>x<H>x<W>[-<n>t]-<hash of the tensors' names>`. Limits on tensors and elements are for the
-    caller to check.
+    caller to check. A cut before cheap per-element steps is moved behind them, for the reasons in `prune`.
     """
     known = {frozenset(t.name for t in cut.tensors): cut for cut in frontiers}
     work = [view.cost(index) for index in range(len(view.nodes))]
-    sizes = _sizes(view)
-    network = _Network(view, sizes)
-    heads: dict[frozenset[int], None] = {}
-    for balance in sorted({(slowdown - 1.0) * rate for slowdown in SLOWDOWNS for rate in BYTES_PER_MS}):
-        # Times COST_PER_MS · rate: (slowdown − 1) · work + sizes decides, the rest is the same for every head.
-        per_cost = abs(balance) / COST_PER_MS
-        spent, idle = [w * per_cost for w in work], [0.0] * len(work)
-        costs = Costs(spent, idle, sizes) if balance >= 0 else Costs(idle, spent, sizes)
-        head = network.cheapest(costs)
-        if head:
-            heads[head] = None
+    heads = dict.fromkeys(_past_cheap_steps(view, head) for head in _over_grid(view, work))
     cuts = {cut.name: cut for cut in (_cut(view, head, known, work) for head in heads) if cut is not None}
     return sorted(cuts.values(), key=lambda c: (c.head_share, c.name))
 
 
+def _over_grid(view: GraphView, work: Sequence[float]) -> list[frozenset[int]]:
+    """The cheapest heads for all slowdowns and links, from large to small.
+
+    Up to what is the same for every head, a head costs (slowdown − 1) · rate · work + sizes: one number decides. As
+    it grows the heads shrink, each within the one before (Gallo, Grigoriadis, Tarjan, 1989), so that nothing new lies
+    between two numbers with equal heads.
+    """
+    sizes = _sizes(view)
+    network = _Network(view, sizes)
+    grid = sorted({(slowdown - 1.0) * rate for slowdown in SLOWDOWNS for rate in BYTES_PER_MS})
+
+    def head_at(place: int) -> frozenset[int]:
+        spent = [w * abs(grid[place]) / COST_PER_MS for w in work]
+        idle = [0.0] * len(work)
+        costs = Costs(spent, idle, sizes) if grid[place] >= 0 else Costs(idle, spent, sizes)
+        return network.cheapest(costs) or frozenset()
+
+    found = {place: head_at(place) for place in (0, len(grid) - 1)}
+    pending = [(0, len(grid) - 1)]
+    while pending:
+        low, high = pending.pop()
+        if high - low > 1 and found[low] != found[high]:
+            middle = (low + high) // 2
+            found[middle] = head_at(middle)
+            pending += [(low, middle), (middle, high)]
+    return [found[place] for place in sorted(found) if found[place]]
+
+
 def _sizes(view: GraphView) -> dict[str, float]:
     """Bytes of every tensor that may cross, at eight bits per element."""
-    pixels = _pixels(view)
     legal = (name for names in view.live for name in names if not isinstance(crossing(view, name), Refusal))
     sizes = {name: view.tensors[name].elements for name in legal}
-    return {name: float(size + TENSOR_BYTES) for name, size in sizes.items() if not over_limits(1, size, pixels)}
-
-
-def _pixels(view: GraphView) -> int:
-    return sum(view.tensors[name].elements for name in view.inputs)
+    return {name: float(size + TENSOR_BYTES) for name, size in sizes.items() if not over_limits(view, 1, size)}
 
 
 def _cut(
     view: GraphView, head: frozenset[int], known: Mapping[frozenset[str], Cut], work: Sequence[float]
 ) -> Cut | None:
     names = head_crossings(view, head)
-    if frozenset(names) in known:
-        return known[frozenset(names)]
-    tensors = crossings(view, names)
-    if isinstance(tensors, Refusal) or not tensors:
-        return None
+    if not names or frozenset(names) in known:
+        return known.get(frozenset(names))
     digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:8]
-    elements = elements_of(tensors)
-    return Cut(
-        name=cut_name(f"m{len(head)}", tensors, digest),
-        tensors=tensors,
-        elements=elements,
-        node_index=max(head),
-        head_share=min(1.0, sum(work[i] for i in sorted(head)) / (sum(work) or 1.0)),
-        input_ratio=elements / max(_pixels(view), 1),
-    )
+    share = min(1.0, sum(work[i] for i in sorted(head)) / (sum(work) or 1.0))
+    cut = make_cut(view, f"m{len(head)}", names, node_index=max(head), head_share=share, suffix=digest)
+    return None if isinstance(cut, Refusal) else cut
+
+
+def _past_cheap_steps(view: GraphView, head: frozenset[int]) -> frozenset[int]:
+    """`head` with every cheap step that alone reads a crossing tensor and sends no more on in its place."""
+    makers = {name: index for index, made in enumerate(view.live) for name in made}
+    useful = _useful(view)
+    readers: dict[str, set[int]] = {}
+    for index in useful:
+        for name in view.reads[index]:
+            readers.setdefault(name, set()).add(index)
+    grown = set(head)
+    for index in useful:
+        reads = [name for name in view.reads[index] if name in makers]
+        made = view.live[index]
+        if index in grown or view.nodes[index].op_type not in CHEAP_OPS or set(made).intersection(view.outputs):
+            continue
+        found = [crossing(view, name) for name in (*reads, *made)]
+        legal = [each for each in found if isinstance(each, Crossing)]
+        if not reads or len(made) > 1 or len(legal) < len(found):
+            continue
+        alone = all(makers[name] in grown and readers[name] - grown == {index} for name in reads)
+        eight_bits = [each.dtype in INTEGERS for each in legal]
+        smaller = elements_of(legal[-1:]) <= elements_of(legal[:-1])
+        if alone and smaller and (eight_bits[-1] or not any(eight_bits)):
+            grown.add(index)
+    return frozenset(grown)
 
 
 def _useful(view: GraphView) -> list[int]:

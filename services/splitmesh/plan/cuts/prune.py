@@ -9,16 +9,18 @@ from splitmesh.plan.graph.view import GraphView
 
 SAME_SHAPES_GAP = 0.2
 """Head shares of cuts with equal shapes differ by this at least."""
+LATE_GAP = 0.1
+"""So much more work in the head than in that of any single tensor makes several a late cut."""
 LATEST_SHARE = 0.9
 """A head that does more of the work than this may as well finish the model."""
 Shapes = tuple[tuple[int, ...], ...]
-_CHEAP_OPS = frozenset(
+CHEAP_OPS = frozenset(
     {"Add", "Sub", "Mul", "Div", "Clip", "Relu", "PRelu", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Min", "Max"}
     | {"HardSigmoid", "HardSwish", "Mish", "Gelu", "BatchNormalization"}
     | {"Cast", "QuantizeLinear", "DequantizeLinear"}
 )
 """Steps per element, which the runtime fuses into the convolution before them, and changes of type."""
-_INTEGERS = frozenset({"uint8", "int8"})
+INTEGERS = frozenset({"uint8", "int8"})
 
 
 def prune(view: GraphView, legal: Sequence[Cut]) -> tuple[list[Cut], dict[int, str]]:
@@ -34,7 +36,7 @@ def prune(view: GraphView, legal: Sequence[Cut]) -> tuple[list[Cut], dict[int, s
     kept: list[Cut] = []
     stands_for: dict[int, list[tuple[Cut, str]]] = {}
     for run, later in _runs(view, legal):
-        best = next((c for c in reversed(run) if all(t.dtype in _INTEGERS for t in c.tensors)), run[-1])
+        best = next((c for c in reversed(run) if all(t.dtype in INTEGERS for t in c.tensors)), run[-1])
         word = "the same in eight bits" if best is not run[-1] else "behind the cheap steps that follow"
         kept.append(best)
         stands_for[best.node_index] = [
@@ -42,12 +44,12 @@ def prune(view: GraphView, legal: Sequence[Cut]) -> tuple[list[Cut], dict[int, s
             *((c, f"same shapes as {best.name}, which comes first") for c in later),
         ]
     singles = [c for c in kept if len(c.tensors) == 1]
-    last = max((c.node_index for c in singles if c.head_share <= LATEST_SHARE), default=-1)
+    last = max((c.head_share for c in singles if c.head_share <= LATEST_SHARE), default=0.0)
     reasons: dict[int, str] = {}
     for cut in list(kept):
         better = bettered(cut, singles)
         others = stands_for[cut.node_index]
-        if better is None or (last < cut.node_index and cut.head_share <= LATEST_SHARE):
+        if better is None or last + LATE_GAP <= cut.head_share <= LATEST_SHARE:
             reasons.update((c.node_index, why) for c, why in others)
         else:
             kept.remove(cut)
@@ -87,4 +89,4 @@ def _runs(view: GraphView, legal: Sequence[Cut]) -> list[tuple[list[Cut], list[C
 
 
 def _only_cheap(view: GraphView, after: int, upto: int) -> bool:
-    return all(view.nodes[i].op_type in _CHEAP_OPS for i in range(after + 1, upto + 1) if view.live[i])
+    return all(view.nodes[i].op_type in CHEAP_OPS for i in range(after + 1, upto + 1) if view.live[i])
