@@ -115,6 +115,13 @@ async def test_an_unforeseen_failure_is_told_without_its_text(
         )
         nack = refused(await ask(edge, bundle, "e.r.2"))
         assert nack.code is NackCode.INFERENCE_FAILED and "boxes" in nack.detail
+        noise = np.random.default_rng(0).random((1, 600, 600))
+        hosted._postprocess = lambda outputs: Answer.of_tensors({"depth": noise})
+        nack = refused(await ask(edge, bundle, "e.r.4"))
+        assert nack.code is NackCode.INFERENCE_FAILED and "more than the 1000000" in nack.detail
+        hosted._postprocess = lambda outputs: Answer.of_tensors({"mask": np.eye(600, dtype=np.uint8)})
+        masked = (await ask(edge, bundle, "e.r.5")).outcome
+        assert isinstance(masked, Answer) and masked.mask is not None and masked.mask.sum() == 600
         hosted._postprocess = working
         assert isinstance((await ask(edge, bundle, "e.r.3")).outcome, Answer)
 

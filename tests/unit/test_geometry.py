@@ -42,6 +42,46 @@ def test_stretching_keeps_relative_coordinates() -> None:
     np.testing.assert_array_equal(place.to_source(box).boxes, box.boxes)
 
 
+@pytest.mark.parametrize("cells", [(64, 64), (16, 16), (128, 96)])
+def test_a_mask_is_cut_to_the_picture_at_any_resolution(cells: tuple[int, int]) -> None:
+    """64x32 in 64x64: the upper and lower quarters of the input are padding."""
+    quarters = np.arange(cells[0]) * 4 // cells[0]
+    mask = np.repeat(quarters.astype(np.uint8)[:, None], cells[1], axis=1)
+    shown = Placement(64, 32, 64, 64, Fit.LETTERBOX).over_source(mask, 200, 100)
+    assert shown.shape == (100, 200)
+    assert (shown[:50] == 1).all() and (shown[50:] == 2).all()
+    stretched = Placement(64, 32, 64, 64, Fit.STRETCH).over_source(mask, 200, 100)
+    assert [int(stretched[y, 0]) for y in (0, 24, 25, 49, 50, 99)] == [0, 0, 1, 1, 2, 3]
+
+
+def test_a_mask_of_the_pictures_own_size_is_not_touched() -> None:
+    mask = np.random.default_rng(0).integers(0, 9, (30, 40)).astype(np.uint16)
+    for fit in Fit:
+        np.testing.assert_array_equal(Placement(40, 30, 40, 30, fit).over_source(mask, 40, 30), mask)
+
+
+@given(sizes, sizes, st.integers(8, 99), st.integers(8, 99), st.integers(1, 50), st.integers(1, 50))
+def test_what_a_mask_says_of_a_point_is_shown_there(sw: int, sh: int, tw: int, th: int, w: int, h: int) -> None:
+    """The mask holds its own row; a pixel's row is the one that its centre, mapped to the input, lies in."""
+    place = Placement(sw, sh, tw, th, Fit.LETTERBOX)
+    shown = place.over_source(np.repeat(np.arange(h, dtype=np.uint8)[:, None], w, axis=1), 7, 5)
+    for y in range(5):
+        inside = (place.pad_top + place.content_h * (y + 0.5) / 5) / th
+        assert int(shown[y, 3]) == min(int(inside * h), h - 1)
+
+
+@pytest.mark.parametrize("mask", [np.zeros((1, 4, 4), np.uint8), np.zeros((0, 4), np.uint8)])
+def test_what_is_no_mask_is_refused(mask: np.ndarray) -> None:
+    with pytest.raises(FrameShapeError, match="mask"):
+        Placement(8, 8, 8, 8, Fit.STRETCH).over_source(mask, 8, 8)
+
+
+def test_tensors_stay_in_the_models_frame() -> None:
+    mask = np.eye(4, dtype=np.uint8)
+    mapped = Placement(640, 360, 416, 416, Fit.LETTERBOX).to_source(Answer.of_tensors({"mask": mask}))
+    np.testing.assert_array_equal(mapped.mask, mask)
+
+
 def test_a_picture_without_pixels_is_refused() -> None:
     with pytest.raises(FrameShapeError, match="0x360"):
         Placement(0, 360, 416, 416, Fit.LETTERBOX)

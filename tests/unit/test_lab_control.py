@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
 from lab_run import frame, made_up_frames
 
@@ -17,8 +20,9 @@ from splitmesh.lab.commands import Cores, clean_environment, command_line, share
 from splitmesh.lab.fate import Fate, WorkerFate, worker_fate
 from splitmesh.lab.film import banner
 from splitmesh.lab.link.trace import LinkTrace, Step
-from splitmesh.lab.references import ReferenceCache, even_sample, score_records
+from splitmesh.lab.references import ReferenceCache, even_sample, measure_fidelity, score_records
 from splitmesh.lab.truth import LinkTruth, emulation_report
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.settings.model import EdgeSettings
 from splitmesh.settings.units import Outage
 
@@ -107,12 +111,26 @@ def test_a_long_source_is_sampled_evenly_with_both_ends():
 
 
 def test_references_survive_the_cache_and_a_damaged_one_is_ignored(tmp_path: Path):
-    cache = ReferenceCache(tmp_path / "references", "a" * 64, "b" * 64)
+    cache = ReferenceCache(tmp_path / "references", "a" * 64, "c" * 64, "b" * 64)
     answers = {r.source_index: r.answer for r in made_up_frames(20)}
+    answers[77] = Answer.of_tensors({"mask": np.eye(5, dtype=np.uint8)})
     cache.write(answers)
     assert {i: a.to_json() for i, a in cache.read().items()} == {i: a.to_json() for i, a in answers.items()}
-    cache.path.write_text(cache.path.read_text()[:50])
-    assert cache.read() == {}
+    np.testing.assert_array_equal(cache.read()[77].mask, np.eye(5))
+    for damage in (cache.path.read_text()[:50], "[]", '{"version": 2, "answers": {"1": []}}'):
+        cache.path.write_text(damage)
+        assert cache.read() == {}
+    assert replace(cache, manifest_sha256="d" * 64).path != cache.path  # read another way, a model answers otherwise
+
+
+def test_answers_that_the_results_do_not_hold_are_not_scored(tmp_path: Path):
+    source = tmp_path / "clip.mp4"
+    source.touch()
+    records = [frame(0, Outcome.LOCAL, 20.0), replace(frame(1, Outcome.LOCAL, 20.0), left_out_bytes=8_000_000)]
+    found = measure_fidelity(
+        cast(Bundle, None), str(source), records, cache=tmp_path, threads=1, progress=lambda *_: None
+    )
+    assert not found.by_seq and "8000000 bytes were too large for results.jsonl" in found.skipped
 
 
 def test_frames_without_an_answer_score_zero_even_where_there_was_nothing_to_see():

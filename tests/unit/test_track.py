@@ -169,6 +169,19 @@ def test_a_classifier_answer_stays_whole() -> None:
     np.testing.assert_array_equal(predicted.boxes, [[0, 0, 1, 1], [0, 0, 1, 1]])
 
 
+def test_tensors_of_the_newest_answer_stay_as_they_are() -> None:
+    tracker = Tracker()
+    old, new = np.zeros((4, 4), np.uint8), np.eye(4, dtype=np.uint8)
+    tracker.observe(Answer.of_tensors({"mask": old}), 0)
+    tracker.observe(Answer.of_tensors({"mask": new}), 100 * MS)
+    tracker.observe(Answer.of_tensors({"mask": old}), 50 * MS)
+    predicted = tracker.predict(300 * MS)
+    assert len(predicted) == 0
+    np.testing.assert_array_equal(predicted.tensors["mask"], new)
+    tracker.observe(answer(walker(0)), 400 * MS)
+    assert not tracker.predict(500 * MS).tensors
+
+
 coordinate = st.floats(0, 1, width=32)
 some_boxes = st.lists(st.tuples(coordinate, coordinate, coordinate, coordinate, st.integers(0, 2)), max_size=6)
 

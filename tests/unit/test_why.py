@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from splitmesh.cli.main import run
 from splitmesh.cli.story import Story, bar, placed
 from splitmesh.cli.why import nearest, run_folder
 from splitmesh.errors import MeshError
+from splitmesh.frames.answer import Answer
 from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
 from splitmesh.telemetry.spanrow import SpanRow
@@ -76,6 +79,36 @@ def test_a_frame_that_was_not_sampled_still_has_a_story(lab_run: Path, capsys: p
     assert run(["why", "3"]) == 0
     out = capsys.readouterr().out
     assert "split/n60/u8zstd-4" in out and "not sampled" in out
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Answer.empty(), "0 object(s) found"),
+        (Answer.of_tensors({"mask": np.eye(4, 6, dtype=np.uint8)}), "a mask of 6x4 with 2 class(es)"),
+        (
+            Answer.of_tensors({"emb": np.zeros((1, 9)), "n": np.zeros((), np.int64)}),
+            "emb 1x9 float32; n scalar int64",
+        ),
+        (
+            Answer(np.float32([[0, 0, 1, 1]] * 2), np.float32([0.75, 0.1]), np.uint16([7, 8])),
+            "best class 7 of the 2 that were kept (0.75)",
+        ),
+    ],
+)
+def test_what_was_found(
+    lab_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, answer: Answer, words: str
+) -> None:
+    (lab_run / "results.jsonl").write_text(replace(record(0), answer=answer).to_json_line())
+    assert run(["why", "0"]) == 0
+    out = capsys.readouterr().out
+    assert words in out and ("object(s)" in out) is ("object(s)" in words)
+
+
+def test_an_answer_too_large_for_its_line_is_told(lab_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (lab_run / "results.jsonl").write_text(replace(record(0), left_out_bytes=2_500_000).to_json_line())
+    assert run(["why", "0"]) == 0
+    assert "an answer of 2,500,000 bytes, too large" in capsys.readouterr().out
 
 
 def test_an_unknown_frame_names_the_nearest(lab_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

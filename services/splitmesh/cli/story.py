@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 from rich import box
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -120,8 +121,23 @@ def _verdict(record: FrameRecord) -> RenderableType:
     text.append(f" (deadline {record.deadline_ms:g} ms)")
     text.append(f"\nframe {record.seq}, picture {record.source_index} of the source, {record.pts_ns / 1e9:.2f} s in")
     if record.latency_ms is not None:
-        text.append(f"; {len(record.answer)} object(s) found")
+        text.append(f"; {_found(record)}")
     return Panel(text, title=f"[bold]{record.frame_id}", title_align="left", expand=False)
+
+
+def _found(record: FrameRecord) -> str:
+    """What the answer is, without the model's labels."""
+    answer = record.answer
+    if record.left_out_bytes:
+        return f"an answer of {record.left_out_bytes:,} bytes, too large for a record"
+    if len(answer) and (answer.boxes == (0, 0, 1, 1)).all():
+        return f"best class {answer.classes[0]} of the {len(answer)} that were kept ({answer.scores[0]:.2f})"
+    parts = [f"{len(answer)} object(s) found"] if len(answer) or not answer.tensors else []
+    if answer.mask is not None:
+        height, width = answer.mask.shape
+        return "; ".join([*parts, f"a mask of {width}x{height} with {len(np.unique(answer.mask))} class(es)"])
+    shown = [f"{name} {'x'.join(map(str, t.shape)) or 'scalar'} {t.dtype}" for name, t in answer.tensors.items()]
+    return "; ".join(parts + shown)
 
 
 def _decision(story: Story) -> RenderableType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from splitmesh.media.captured import Captured
 from splitmesh.telemetry.metrics import EdgeMetrics
 
 _WINDOW_NS = 5_000_000_000
+_UNKEPT = Answer.empty()
+"""In place of the answers of the last seconds, whose tensors may be large."""
 
 
 class Settlement:
@@ -119,7 +122,7 @@ class Settlement:
     def _close(self, record: FrameRecord, now_ns: int) -> None:
         self.ledger.settle(record.seq, record.outcome)
         self.hits += record.deadline_hit
-        self._recent.append((now_ns, record))
+        self._recent.append((now_ns, replace(record, answer=_UNKEPT)))
         if len(self._recent) > 4096:
             self._recent.popleft()
         self._metrics.settled(record)

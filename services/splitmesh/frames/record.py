@@ -8,7 +8,7 @@ from typing import Any
 
 from splitmesh.frames.answer import Answer
 from splitmesh.frames.outcome import Outcome
-from splitmesh.frames.tensors import Packed, Tensors
+from splitmesh.frames.tensors import Tensors
 
 MAX_TENSOR_BYTES = 1_000_000
 """Of an answer's tensors in one line, packed, before base64: what fits a worker's reply fits a line."""
@@ -74,6 +74,5 @@ class FrameRecord:
     def from_json_line(line: str) -> FrameRecord:
         row = json.loads(line)
         row["outcome"] = Outcome(row["outcome"])
-        parts = {name: Packed.from_json(part) for name, part in row.pop("tensors", {}).items()}
-        row["answer"] = Answer.from_json(row["answer"], Tensors.from_packed(parts))
+        row["answer"] = Answer.from_json(row["answer"], Tensors.from_json(row.pop("tensors", {})))
         return FrameRecord(**row)

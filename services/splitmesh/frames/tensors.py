@@ -123,8 +123,25 @@ class Tensors(Mapping[str, Array]):
         tensors._check()
         return tensors
 
+    @staticmethod
+    def from_json(row: Any) -> Tensors:
+        """Of `{name: what Packed.to_json gave, …}`. Raises FrameShapeError, ValueError, KeyError or TypeError for
+        anything else."""
+        if not isinstance(row, dict):
+            raise TypeError(f"tensors are an object, not {type(row).__name__}")
+        return Tensors.from_packed({name: Packed.from_json(part) for name, part in row.items()})
+
     def packed(self) -> dict[str, Packed]:
         return {name: p if isinstance(p, Packed) else Packed.pack(p) for name, p in self._parts.items()}
+
+    def compact(self) -> Tensors:
+        """The same, packed until asked for."""
+        return Tensors.from_packed(self.packed())
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held in memory: packed ones count as such."""
+        return sum(len(p.data) if isinstance(p, Packed) else p.nbytes for p in self._parts.values())
 
     @property
     def nbytes(self) -> int:

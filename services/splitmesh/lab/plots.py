@@ -247,7 +247,7 @@ def _fidelity_panel(panel: Axes, data: PlotData) -> None:
     measured = [r for r in data.records if r.seq in data.fidelity]
     panel.set_ylim(-0.04, 1.06)
     panel.yaxis.set_major_locator(FixedLocator([0.0, 0.5, 1.0]))
-    panel.set_ylabel("F1")
+    panel.set_ylabel("agreement")
     handles: list[Artist] = []
     timely = [r for r in measured if answered_in_time(r)]
     if timely:
@@ -262,7 +262,7 @@ def _fidelity_panel(panel: Axes, data: PlotData) -> None:
                                      color=_BAD, label="missed the deadline", rasterized=True))  # fmt: skip
     if not measured:
         panel.annotate("not measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=_SOFT)
-    sentence = "agreement of each answer with the whole, unsplit fp32 model on the same picture; 1 is the same boxes"
+    sentence = "agreement of each answer with the whole, unsplit fp32 model on the same picture; 1 is the same answer"
     _head(panel, "Fidelity", sentence, handles)
 
 

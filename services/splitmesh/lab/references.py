@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from splitmesh.errors import SourceError
+from splitmesh.errors import MeshError, SourceError
 from splitmesh.frames.answer import Answer
-from splitmesh.frames.fidelity import agreement
+from splitmesh.frames.fidelity import agreement, measure_of
 from splitmesh.frames.record import FrameRecord
+from splitmesh.frames.tensors import Tensors
 from splitmesh.inference.session import open_session
 from splitmesh.lab.artifacts import write_whole
 from splitmesh.lab.summary import Fidelity
@@ -20,7 +23,9 @@ from splitmesh.media.source import open_source
 from splitmesh.plan.bundle.old_read import Bundle, file_sha256
 
 _SAMPLE_MAX = 600
-_CACHE_VERSION = 1
+_SAMPLE_BYTES = 64 * 2**20
+"""What the tensors of all references may take together, in memory and in their cache."""
+_CACHE_VERSION = 2
 _DECODE_WAIT_S = 20.0
 
 Progress = Callable[[str, float], None]
@@ -29,15 +34,18 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class ReferenceCache:
-    """One JSON file per (model, source): `{"version": 1, "answers": {"<source_index>": [answer rows]}}`."""
+    """One JSON file per (model, manifest, source): `{"version": 2, "answers": {"<source_index>": answer, …}}` with
+    answer `{"answer": …, "tensors": …}`, both as in `results.jsonl`."""
 
     folder: Path
     model_sha256: str
+    manifest_sha256: str
     source_sha256: str
 
     @property
     def path(self) -> Path:
-        return self.folder / f"{self.model_sha256[:16]}-{self.source_sha256[:16]}.json"
+        parts = (self.model_sha256[:16], self.manifest_sha256[:8], self.source_sha256[:16])
+        return self.folder / f"{'-'.join(parts)}.json"
 
     def read(self) -> dict[int, Answer]:
         """What is there; empty for a missing, older or damaged file: it is rebuilt then."""
@@ -45,14 +53,23 @@ class ReferenceCache:
             value = json.loads(self.path.read_text(encoding="utf-8"))
             if value["version"] != _CACHE_VERSION:
                 return {}
-            return {int(index): Answer.from_json(rows) for index, rows in value["answers"].items()}
-        except (OSError, ValueError, KeyError, TypeError):
+            return {int(index): _from_json(row) for index, row in value["answers"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, MeshError):
             return {}
 
     def write(self, answers: dict[int, Answer]) -> None:
         """Replace the file atomically. Raises OutputError."""
-        rows = {str(index): answer.to_json() for index, answer in sorted(answers.items())}
+        rows = {str(index): _to_json(answer) for index, answer in sorted(answers.items())}
         write_whole(self.path, json.dumps({"version": _CACHE_VERSION, "answers": rows}, allow_nan=False))
+
+
+def _to_json(answer: Answer) -> dict[str, Any]:
+    parts = Tensors.of(answer.tensors).packed()
+    return {"answer": answer.to_json(), "tensors": {name: part.to_json() for name, part in parts.items()}}
+
+
+def _from_json(row: Mapping[str, Any]) -> Answer:
+    return Answer.from_json(row["answer"], Tensors.from_json(row["tensors"]))
 
 
 def even_sample(indexes: Sequence[int], limit: int) -> list[int]:
@@ -87,7 +104,8 @@ def reference_answers(
     bundle: Bundle, source: Path, indexes: Sequence[int], *, cache: Path, threads: int, progress: Progress
 ) -> dict[int, Answer]:
     """The unsplit model's answer for each of `indexes`, boxes in [0, 1] of the source picture."""
-    store = ReferenceCache(cache, bundle.sha256, file_sha256(source))
+    manifest = hashlib.sha256(bundle.manifest.model_dump_json().encode()).hexdigest()
+    store = ReferenceCache(cache, bundle.sha256, manifest, file_sha256(source))
     answers = store.read()
     todo = [index for index in indexes if index not in answers]
     if todo:
@@ -99,7 +117,8 @@ def reference_answers(
                 continue
             prepared = preparer.prepare(captured.picture)
             outputs = session.run({bundle.manifest.input: prepared.tensor})
-            answers[captured.source_index] = prepared.placement.to_source(postprocess(outputs))
+            answer = prepared.placement.to_source(postprocess(outputs))
+            answers[captured.source_index] = replace(answer, tensors=Tensors.of(answer.tensors).compact())
             prepared.release()
             progress("full model on every picture", (done + 1) / len(todo))
         store.write(answers)
@@ -120,16 +139,23 @@ def score_records(kind: str, records: Sequence[FrameRecord], references: dict[in
 def measure_fidelity(
     bundle: Bundle, source: str, records: Sequence[FrameRecord], *, cache: Path, threads: int, progress: Progress
 ) -> Fidelity:
-    """Fidelity of a run, or why it can't be had. At most 600 distinct pictures, evenly spread, are looked at."""
+    """Fidelity of a run, or why it can't be had. At most 600 distinct pictures, evenly spread, are looked at; fewer
+    where answers are large.
+    """
     path = Path(source)
     if not path.is_file():
         return Fidelity.none("not measured: the source is live, so its pictures can't be read again")
     if not records:
         return Fidelity.none("not measured: the run has no frames")
-    indexes = even_sample([record.source_index for record in records], _SAMPLE_MAX)
+    left_out = max(record.left_out_bytes for record in records)
+    if left_out:
+        return Fidelity.none(f"not measured: answers of {left_out} bytes were too large for results.jsonl")
+    largest = max(Tensors.of(record.answer.tensors).held_bytes for record in records)
+    limit = max(2, min(_SAMPLE_MAX, _SAMPLE_BYTES // max(largest, 1)))
+    indexes = even_sample([record.source_index for record in records], limit)
     try:
         references = reference_answers(bundle, path, indexes, cache=cache, threads=threads, progress=progress)
     except SourceError as exc:
         return Fidelity.none(f"not measured: {exc}")
-    scores = score_records(bundle.manifest.postprocess.kind, records, references)
-    return Fidelity(scores, len(references))
+    kind = bundle.manifest.postprocess.kind
+    return Fidelity(score_records(kind, records, references), len(references), measure=measure_of(kind))

@@ -132,7 +132,11 @@ def _tiles(summary: Mapping[str, Any]) -> str:
     tiles = [
         (share(summary["deadline_hit"]), "answered in time", f"within {summary['deadline_ms']:g} ms of capture"),
         (share(summary["inferred_hit"]), "by a model, in time", "the rest: carried on by the tracker, or missed"),
-        (amount(summary["fidelity"], digits=3), "fidelity", "F1 of timely answers against the whole model"),
+        (
+            amount(summary["fidelity"], digits=3),
+            "fidelity",
+            f"{summary['fidelity_measure']} of timely answers against the whole model",
+        ),
         (amount(summary["score"], digits=3), "score", "answered in time × fidelity"),
         (f"{amount(latency['p50'])} / {amount(latency['p95'])} ms", "latency", "median / 95th percentile"),
         (size(summary["uplink_bytes"]), "sent", "payload bytes over the uplink"),
@@ -153,10 +157,11 @@ def _tone(label: str, value: str) -> str:
 
 
 def _score_note(summary: Mapping[str, Any]) -> str:
+    measure, note, pictures = (summary[f"fidelity_{name}"] for name in ("measure", "note", "pictures"))
     return (
         "Score = share of captured frames answered within the deadline × mean agreement of those answers with the "
-        f"unsplit fp32 model (F1 at IoU 0.5). Dropped frames count as misses. Fidelity: {summary['fidelity_note']}"
-        f" ({summary['fidelity_pictures']} distinct pictures)."
+        f"unsplit fp32 model ({measure}). Dropped frames count as misses. Fidelity: {note} ({pictures} "
+        "distinct pictures)."
     )
 
 
@@ -189,7 +194,7 @@ def _outcomes(summary: Mapping[str, Any], data: PlotData) -> str:
                 f'<span class="soft">{_MEANING[outcome]}</span>',
             ]
         )
-    head = ["outcome", "frames", "share", "", "in time", "p50 ms", "F1 in time", ""]
+    head = ["outcome", "frames", "share", "", "in time", "p50 ms", "fidelity in time", ""]
     return text_table(head, rows, numeric=(1, 2, 4, 5, 6))
 
 

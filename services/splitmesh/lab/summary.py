@@ -44,11 +44,14 @@ class Fidelity:
     """Agreement of each frame's answer with the unsplit fp32 model on the same picture."""
 
     by_seq: Mapping[int, float]
-    """F1@IoU0.5 in [0, 1]; 0 for frames without an answer. Frames left out of a bounded sample are absent."""
+    """`frames.fidelity.agreement` in [0, 1]; 0 for frames without an answer. Frames left out of a bounded sample are
+    absent."""
     pictures: int
     """Distinct pictures that the full model ran on."""
     skipped: str = ""
     """Why nothing was measured; "" if it was."""
+    measure: str = "F1@IoU0.5"
+    """What agreement is for this model, in words."""
 
     @staticmethod
     def none(why: str) -> Fidelity:
@@ -124,7 +127,9 @@ def summarise(run: RunRecords, facts: RunFacts, fidelity: Fidelity) -> dict[str,
         "fidelity": _rounded(mean),
         "fidelity_by_outcome": _by_outcome(timely, fidelity),
         "fidelity_pictures": fidelity.pictures,
-        "fidelity_note": fidelity.skipped or "mean F1@IoU0.5 against the unsplit fp32 model, frames answered in time",
+        "fidelity_measure": fidelity.measure,
+        "fidelity_note": fidelity.skipped
+        or f"mean {fidelity.measure} against the unsplit fp32 model, frames answered in time",
         "score": _rounded(score),
         "uplink_bytes": sum(r.uplink_bytes for r in records),
         "decisions": dict(Counter(r.point for r in records if r.point).most_common()),
