@@ -29,8 +29,11 @@ def optimised_name(path: Path, provider: str) -> str | None:
     return optimised_file(path, provider).name if provider in OPTIMISES else None
 
 
-def optimised_model(path: Path, provider: str) -> ModelProto:
+def optimised_model(path: Path, provider: str, *, portable: bool = False) -> ModelProto:
     """The model at `path` as `provider` runs it after optimisation, all weights in memory.
+
+    portable: only what ONNX itself can say (constants folded, batch normalisation in its convolution), no operator of
+    the runtime's own.
 
     Raises ModelError if the runtime can't load the model, or can't write what it made of it (a graph that holds
     compiled parts, say): the plain file then has to do.
@@ -38,7 +41,8 @@ def optimised_model(path: Path, provider: str) -> ModelProto:
     with tempfile.TemporaryDirectory(prefix="splitmesh-optimise-") as folder:
         out = Path(folder) / path.name
         options = session_options(threads=1)
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        levels = ort.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_ENABLE_BASIC if portable else levels.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(out)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
         options.add_session_config_entry(
