@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plan_folders import facts, row
 
-from splitmesh.plan.bundle.points import operating_points
+from splitmesh.plan.bundle.points import MAX_PAYLOAD_BYTES, operating_points
 from splitmesh.plan.bundle.schema import PartTiming, PlanFile, ProfileFile
-from splitmesh.plan.calibrate import MAX_PAYLOAD_BYTES
 from splitmesh.plan.pareto import pareto
 from splitmesh.policy.point import OperatingPoint, Place
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from splitmesh.plan.bundle.schema import PlanFile, ProfileFile, RateRow
-from splitmesh.plan.calibrate import MAX_PAYLOAD_BYTES
 from splitmesh.plan.pareto import LIMIT, STEP, pareto
 from splitmesh.policy.point import OperatingPoint, Place
 
+MAX_PAYLOAD_BYTES = 900_000
+"""A message of the bus holds 1 MB; single frames may be a little larger than nineteen of twenty."""
 LEAST_LOCAL_FIDELITY = 0.8
 
 
