@@ -1,0 +1,205 @@
+"""Owns giving any model the one form that edge, worker and codecs know. Changes nothing in the model's own operators.
+
+A canonical model has one input, the picture as the manifest describes it: `manifest.input`, float32 (1, 3, H, W).
+What the model itself takes is made of it in the graph, see `plan.graph.feed`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+
+import numpy as np
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    SparseTensorProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    inliner,
+    numpy_helper,
+)
+
+from splitmesh.errors import ModelError
+from splitmesh.plan.graph.emit import NUMBERS, Emitter
+from splitmesh.plan.graph.feed import feed
+from splitmesh.plan.graph.load import MAX_MODEL_BYTES
+from splitmesh.plan.graph.names import real_inputs, rename_reads, subgraphs
+from splitmesh.plan.graph.shapes import infer
+from splitmesh.plan.manifest import Manifest
+
+_FIRST_IR_WITHOUT_WEIGHTS_AS_INPUTS = 4
+_TO_FLOAT32 = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+
+
+def canonical_model(model: ModelProto, manifest: Manifest, sizes: Mapping[str, int] = {}) -> ModelProto:
+    """A copy of `model` with one input, `manifest.input`: float32 (1, 3, manifest.height, manifest.width).
+
+    sizes: symbolic dimension → size, where neither the picture nor manifest.extra gives it. Outputs: those that the
+    manifest reads, or all tensors of numbers; float16, bfloat16 and float64 become float32 under the same name. Local
+    functions are inlined, weights are no longer listed as inputs, constants are initializers, sparse ones dense;
+    recorded shapes of tensors in between are dropped. Metadata stays.
+    Raises ModelError if the model does not fit the manifest, or takes or gives what is no tensor of numbers.
+    """
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    result = _with_constants_as_weights(model)
+    graph = result.graph
+    emitter = Emitter(result)
+    fed = feed(emitter, result, manifest, sizes)
+    rename_reads(graph.node, fed.instead)
+    before = emitter.drain()
+    _choose_outputs(result, manifest.output_names)
+    _as_float32(graph, emitter)
+    nodes = [*before, *graph.node, *emitter.drain()]
+    del graph.node[:], graph.input[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(emitter.constants)
+    shape = (1, 3, manifest.height, manifest.width)
+    graph.input.append(helper.make_tensor_value_info(manifest.input, TensorProto.FLOAT, shape))
+    _pin_outputs(result, fed.sizes)
+    return result
+
+
+def _with_constants_as_weights(model: ModelProto) -> ModelProto:
+    """A copy whose constants are all dense initializers. A copy, since protobuf gives back no memory of a part."""
+    source = model.graph
+    graph = GraphProto(
+        name=source.name,
+        doc_string=source.doc_string,
+        output=source.output,
+        initializer=source.initializer,
+        quantization_annotation=source.quantization_annotation,
+        metadata_props=source.metadata_props,
+    )
+    names = set(real_inputs(source))
+    graph.input.extend(value for value in source.input if value.name in names)
+    graph.initializer.extend(_dense(each, each.values.name) for each in source.sparse_initializer)
+    for node in source.node:
+        tensor = _value(node) if node.op_type == "Constant" and node.domain in ("", "ai.onnx") else None
+        if tensor is None:
+            graph.node.append(node)
+        else:
+            added = graph.initializer.add()
+            added.CopyFrom(tensor)
+            added.name = node.output[0]
+    _forget_shapes(graph.node)
+    return ModelProto(
+        ir_version=max(model.ir_version, _FIRST_IR_WITHOUT_WEIGHTS_AS_INPUTS),
+        opset_import=model.opset_import,
+        producer_name=model.producer_name,
+        producer_version=model.producer_version,
+        domain=model.domain,
+        model_version=model.model_version,
+        doc_string=model.doc_string,
+        metadata_props=model.metadata_props,
+        graph=graph,
+    )
+
+
+def _value(node: NodeProto) -> TensorProto | None:
+    """What a Constant holds, in whichever of its forms."""
+    name = node.output[0]
+    for attribute in node.attribute:
+        match attribute.name:
+            case "value":
+                return attribute.t
+            case "sparse_value":
+                return _dense(attribute.sparse_tensor, name)
+            case "value_float" | "value_floats":
+                numbers = attribute.floats if attribute.name.endswith("s") else attribute.f
+                return numpy_helper.from_array(np.array(numbers, np.float32), name)
+            case "value_int" | "value_ints":
+                whole = attribute.ints if attribute.name.endswith("s") else attribute.i
+                return numpy_helper.from_array(np.array(whole, np.int64), name)
+            case "value_string":
+                return TensorProto(data_type=TensorProto.STRING, string_data=[attribute.s])
+            case "value_strings":
+                return TensorProto(
+                    data_type=TensorProto.STRING, dims=[len(attribute.strings)], string_data=attribute.strings
+                )
+    return None
+
+
+def _dense(sparse: SparseTensorProto, name: str) -> TensorProto:
+    values = numpy_helper.to_array(sparse.values)
+    places = numpy_helper.to_array(sparse.indices)
+    if math.prod(sparse.dims) * values.itemsize > MAX_MODEL_BYTES:
+        raise ModelError(
+            f"sparse weight {name!r} has shape {list(sparse.dims)}, which is too large", advice="export it dense"
+        )
+    full = np.zeros(tuple(sparse.dims), values.dtype)
+    if places.ndim == 1:
+        full.reshape(-1)[places] = values
+    else:
+        full[tuple(places.T)] = values
+    return numpy_helper.from_array(full, name)
+
+
+def _forget_shapes(nodes: Iterable[NodeProto]) -> None:
+    """What is recorded of tensors in bodies may hold for another batch or picture size."""
+    for node in nodes:
+        for body in subgraphs(node):
+            del body.value_info[:]
+            _forget_shapes(body.node)
+
+
+def _choose_outputs(model: ModelProto, wanted: Collection[str]) -> None:
+    """Keep what the manifest reads (nothing named: all) and can be carried. Element types are filled in."""
+    graph = model.graph
+    chosen = [value for value in graph.output if not wanted or value.name in wanted]
+    if any(_elem_type(value) == TensorProto.UNDEFINED for value in chosen):
+        infos = infer(model)
+        for value in chosen:
+            if value.type.WhichOneof("value") in (None, "tensor_type") and not _elem_type(value):
+                value.type.tensor_type.elem_type = infos[value.name].dtype if value.name in infos else 0
+    kept = [value for value in chosen if _elem_type(value) in (*NUMBERS, TensorProto.UNDEFINED) and _is_tensor(value)]
+    if not kept:
+        raise ModelError(
+            f"the model gives {', '.join(value.name for value in graph.output)}: no tensor of numbers that is read",
+            advice="export it with tensor outputs",
+        )
+    copies = []
+    for value in kept:
+        copy = ValueInfoProto()
+        copy.CopyFrom(value)
+        copies.append(copy)
+    del graph.output[:]
+    graph.output.extend(copies)
+
+
+def _is_tensor(value: ValueInfoProto) -> bool:
+    return bool(value.type.WhichOneof("value") == "tensor_type")
+
+
+def _elem_type(value: ValueInfoProto) -> int:
+    return value.type.tensor_type.elem_type
+
+
+def _as_float32(graph: GraphProto, emitter: Emitter) -> None:
+    """Let a Cast make each output of a narrower or wider float, from a tensor that gets another name. In place."""
+    inner = {o.name: emitter.name(f"{o.name}_native") for o in graph.output if _elem_type(o) in _TO_FLOAT32}
+    rename_reads(graph.node, inner)
+    for node in graph.node:
+        for index, name in enumerate(node.output):
+            node.output[index] = inner.get(name, name)
+    for tensor in (*graph.initializer, *emitter.constants):
+        tensor.name = inner.get(tensor.name, tensor.name)
+    for value in graph.output:
+        if value.name in inner:
+            emitter.cast_output(inner[value.name], value.name)
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+
+
+def _pin_outputs(model: ModelProto, sizes: Mapping[str, int]) -> None:
+    """Outputs get the shapes that follow from the pinned inputs, as far as that is known. In place."""
+    infos = infer(model)
+    for value in model.graph.output:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in sizes:
+                dim.dim_value = sizes[dim.dim_param]
+        info = infos.get(value.name)
+        if info is not None and info.shape is not None:
+            value.CopyFrom(helper.make_tensor_value_info(value.name, info.dtype or _elem_type(value), info.shape))
