@@ -205,6 +205,15 @@ def test_centernet_with_logits_pixels_and_no_offset() -> None:
     assert len(answer({"kind": "centernet"}, outputs | {"heatmap": np.full((1, 4, 8, 16), -9, np.float32)})) == 0
 
 
+def test_centernet_with_logarithms_and_y_first() -> None:
+    outputs = centernet_outputs()
+    outputs["size"], outputs["offset"] = np.log(outputs["size"][:, ::-1] + 1e-9), outputs["offset"][:, ::-1]
+    found = answer(CENTERNET | {"order": "yx", "size_activation": "exp"}, outputs)
+    np.testing.assert_allclose(found.boxes[0], [2.5 / 16, 1.25 / 8, 6.5 / 16, 3.25 / 8], atol=1e-6)
+    absurd = outputs | {"size": np.full((1, 2, 8, 16), 3e38, np.float32)}
+    assert np.isfinite(answer(CENTERNET | {"size_activation": "exp"}, absurd).boxes).all()
+
+
 def test_segmentation_takes_the_best_class_of_each_pixel() -> None:
     scores = np.zeros((1, 3, 2, 5), np.float32)
     scores[0, 2, 1, 4] = scores[0, 1, 0, 0] = 1

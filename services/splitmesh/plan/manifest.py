@@ -50,7 +50,7 @@ class Manifest(Strict):
     shape: tuple[Count, ...] | None = None
     """With layout "flat", and only then: the input's own shape."""
     extra: tuple[ExtraInput, ...] = ()
-    """All other inputs."""
+    """All other inputs, but for those that get the picture too: see `picture_layout`."""
     color: Literal["RGB", "BGR"] = "RGB"
     """Channel order of the tensor."""
     scale: tuple[float, float, float]
@@ -86,6 +86,18 @@ class Manifest(Strict):
     def label(self, index: int) -> str:
         """The label of a class, or "#index" where the manifest has none."""
         return self.labels[index] if 0 <= index < len(self.labels) else f"#{index}"
+
+
+def picture_layout(shape: Shape) -> Literal["NCHW", "NHWC", ""]:
+    """How a picture fits `shape`, "" if it does not: one picture of one or three channels, each side 8 … 4096.
+
+    A further input of such a shape that the manifest does not name gets the same picture, in its own size.
+    """
+    if len(shape) != 4 or shape[0] not in (1, None):
+        return ""
+    if shape[1] in (1, 3) and all(n is None or 8 <= n <= 4096 for n in shape[2:]):
+        return "NCHW"
+    return "NHWC" if shape[3] in (1, 3) and all(n is None or 8 <= n <= 4096 for n in shape[1:3]) else ""
 
 
 def parse_manifest(data: Mapping[str, Any], *, where: str) -> Manifest:
@@ -129,7 +141,7 @@ def _check_inputs(manifest: Manifest, inputs: Mapping[str, Shape]) -> None:
     if not _agree(inputs[manifest.input], want, grey=manifest.layout != "flat"):
         raise ModelError(says, advice="set `layout`, `width` and `height` (`shape` if flat) to those of the model")
     extra = {each.name: each for each in manifest.extra}
-    lost = [name for name in inputs if name != manifest.input and name not in extra]
+    lost = [name for name in inputs if name not in (manifest.input, *extra) and not picture_layout(inputs[name])]
     if lost:
         raise ModelError(
             f"{says}, and gives no value for {', '.join(lost)}",

@@ -144,8 +144,12 @@ class CenternetPostprocess(Detector):
     """Output (1, 2, h, w): width, height."""
     offset: Text | None = None
     """Output (1, 2, h, w): x, y of the centre within the cell, in cells."""
+    order: Literal["xy", "yx"] = "xy"
+    """ "yx": height before width and y before x in these two outputs, as CenterFace has it."""
     activation: Literal["sigmoid", "none"] = "sigmoid"
     """What the heatmap still needs; "none": it is in [0, 1]."""
+    size_activation: Literal["none", "exp"] = "none"
+    """ "exp": the sizes are logarithms."""
     size_unit: Literal["cells", "pixels"] = "cells"
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     """Of all three outputs."""

@@ -20,7 +20,7 @@ def manifest_toml(manifest: Manifest, notes: Sequence[str] = ()) -> str:
     lines += _pairs(values)
     for each in extra:
         lines += ["", "[[extra]]", *_pairs(each)]
-    lines += ["", "[postprocess]", *_pairs(post)]
+    lines += ["", "[postprocess]", *_pairs({"kind": post.pop("kind"), **post})]
     return "\n".join(lines) + "\n"
 
 

@@ -5,6 +5,7 @@ Edge and worker guess apart from each other and must come to the same: nothing b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from splitmesh.errors import InferenceError, ModelError
+from splitmesh.frames.answer import F32
 from splitmesh.frames.normalize import Normalizer
 from splitmesh.inference.session import Session, open_session
 from splitmesh.plan.graph.load import load_model
 from splitmesh.plan.guess.facts import read_facts
 from splitmesh.plan.guess.model import draft_manifest, guess_manifest, model_name
 from splitmesh.plan.guess.picture import Guess, Trial, guess_picture
-from splitmesh.plan.manifest import ExtraInput, Manifest
+from splitmesh.plan.manifest import ExtraInput, Manifest, picture_layout
 
 Array = npt.NDArray[Any]
 
-_PICTURES = 3
+_PICTURES = 2
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """ITU-R BT.601."""
 
@@ -57,22 +59,45 @@ def guess_file(path: Path) -> tuple[Manifest, tuple[str, ...]]:
 
 
 def _feeds(session: Session, guess: Guess, trial: Trial, manifest: Manifest) -> Iterator[dict[str, Array]]:
-    """All inputs as the file takes them, once per picture."""
+    """All inputs as the file takes them, once per picture. Layouts and grey as `plan.graph.feed` makes them."""
     normalizer = Normalizer.from_manifest(manifest)
     extra = {each.name: _constant(each, session) for each in manifest.extra}
     dtype = session.inputs[manifest.input][1]
     for index in range(_PICTURES):
         tensor = normalizer.normalize(_picture(trial.height, trial.width, index))
-        value: Array = tensor
         if trial.shape is not None:
-            value = tensor.ravel()[: np.prod(trial.shape)].reshape(trial.shape)
-        elif guess.channels == 1:
-            value = np.tensordot(_LUMA, tensor[0], 1)[None, None]
-        if guess.layout == "NHWC":
-            value = value.transpose(0, 2, 3, 1)
-        if dtype.kind in "iu":
-            value = np.rint(value)
-        yield {manifest.input: np.ascontiguousarray(value.astype(dtype)), **extra}
+            picture: Array = tensor.ravel()[: math.prod(trial.shape)].reshape(trial.shape)
+        else:
+            picture = _laid_out(tensor, guess.layout, guess.channels, trial.height, trial.width)
+        yield {manifest.input: _cast(picture, dtype), **_also(tensor, session, guess), **extra}
+
+
+def _also(tensor: F32, session: Session, guess: Guess) -> dict[str, Array]:
+    """What further inputs for pictures get."""
+    fed = {}
+    for port in guess.also:
+        shape, dtype = session.inputs[port.name]
+        layout = picture_layout(shape)
+        channels, height, width = (shape[1], *shape[2:]) if layout == "NCHW" else (shape[3], *shape[1:3])
+        fed[port.name] = _cast(_laid_out(tensor, layout, channels, height, width), dtype)
+    return fed
+
+
+def _laid_out(tensor: F32, layout: str, channels: int | None, height: int | None, width: int | None) -> Array:
+    """(1, 3, H, W) in another layout, as grey if `channels` is 1, and by the nearest pixels in another size."""
+    value: Array = tensor[:, :, _nearest(tensor.shape[2], height), :][..., _nearest(tensor.shape[3], width)]
+    if channels == 1:
+        value = np.tensordot(_LUMA, value, (0, 1))[None]
+    return value.transpose(0, 2, 3, 1) if layout == "NHWC" else value
+
+
+def _cast(value: Array, dtype: np.dtype[Any]) -> Array:
+    return np.array((np.rint(value) if dtype.kind in "iu" else value).astype(dtype), order="C")
+
+
+def _nearest(have: int, want: int | None) -> npt.NDArray[np.intp]:
+    size = want or have
+    return (2 * np.arange(size) + 1) * have // (2 * size)
 
 
 def _constant(extra: ExtraInput, session: Session) -> Array:

@@ -22,7 +22,7 @@ def provide_model(
     the model's `notes`. Raises ModelError: unknown name, unreadable or unfitting file, package that can't be had.
     """
     path = local_file(name_or_path)
-    if path is None or manifest is not None or path.with_suffix(".toml").is_file() or not path.is_file():
+    if path is None or manifest is not None or not path.is_file() or _has_manifest(path):
         return resolve_model(name_or_path, manifest, progress=progress)
     if progress is not None:
         progress(f"guessing a manifest for {path.name}", 0.0)
@@ -32,3 +32,9 @@ def provide_model(
     for note in notes:
         _log.info("%s: %s", path.name, note)
     return ResolvedModel(path, guessed, None, model_sha256(path), guessed.licence, guessed.source, notes)
+
+
+def _has_manifest(path: Path) -> bool:
+    """An empty one is what a shell makes of `splitmesh models info own.onnx > own.toml` before that runs."""
+    beside = path.with_suffix(".toml")
+    return beside.is_file() and beside.stat().st_size > 0

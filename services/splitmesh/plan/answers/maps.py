@@ -23,6 +23,9 @@ from splitmesh.plan.answers.outputs import (
 )
 from splitmesh.plan.manifest_kinds import CenternetPostprocess, SegmentationPostprocess
 
+# exp() of more than this is far beyond any picture; the bound keeps float32 finite.
+_MAX_LOG_SIZE = 20.0
+
 
 @dataclass(frozen=True, slots=True)
 class Centernet:
@@ -45,10 +48,11 @@ class Centernet:
         grid = np.array([heat.shape[2], heat.shape[1]], np.float32)
         centres = np.stack([columns, rows], axis=1).astype(np.float32)
         if post.offset is not None:
-            centres += self._same(outputs, post.offset, heat)[:, rows, columns].T
+            centres += self._pairs(outputs, post.offset, heat, rows, columns)
         else:
             centres += 0.5
-        size = np.maximum(self._same(outputs, post.size, heat)[:, rows, columns].T, 0)
+        size = self._pairs(outputs, post.size, heat, rows, columns)
+        size = np.exp(np.minimum(size, _MAX_LOG_SIZE)) if post.size_activation == "exp" else np.maximum(size, 0)
         unit = grid if post.size_unit == "cells" else np.array([self.width, self.height], np.float32)
         boxes = centre_to_corners(np.concatenate([centres / grid, size / unit], axis=1))
         return suppress(post, boxes, scores, classes)
@@ -68,13 +72,15 @@ class Centernet:
         top = values >= highest
         return classes[top], (rows * heat.shape[2] + columns)[top], values[top]
 
-    def _same(self, outputs: Outputs, name: str, heat: F32) -> F32:
+    def _pairs(self, outputs: Outputs, name: str, heat: F32, rows: Indices, columns: Indices) -> F32:
+        """(K, 2) x y of a map of two channels at these cells."""
         value = self._take(outputs, name, 2)
         if value.shape[1:] != heat.shape[1:]:
             raise ModelError(
                 f"outputs {self.post.heatmap!r} and {name!r} are maps of {heat.shape[1:]} and {value.shape[1:]}"
             )
-        return value
+        pairs: F32 = value[:, rows, columns].T
+        return pairs if self.post.order == "xy" else pairs[:, ::-1]
 
     def _take(self, outputs: Outputs, name: str, channels: int) -> F32:
         if self.post.layout == "NHWC":

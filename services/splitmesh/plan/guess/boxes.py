@@ -16,6 +16,8 @@ from splitmesh.plan.manifest_kinds import Column, Coordinates, DetectionsPostpro
 
 _FEW = 1000
 """More boxes than this are hardly what a graph has chosen."""
+_LEAST_BOXES = 10
+"""Fewer rows of four are hardly boxes of a detector."""
 _CORNERS: tuple[Column, ...] = ("x_min", "y_min", "x_max", "y_max")
 _ROWS: tuple[tuple[Column, ...], ...] = (
     (*_CORNERS, "score", "class"),
@@ -70,7 +72,7 @@ def read_listed(e: Evidence) -> Reading | None:
         chosen = e.suppresses or "TopK" in e.facts.operators
         if width is None or not (width in (6, 7) or (width > 7 and chosen and n == 300)):
             continue
-        if n is not None and (n > _FEW or grid_of(n, e) is not None) and not chosen:
+        if n is not None and (n < 2 or n > _FEW or grid_of(n, e) is not None) and not chosen:
             continue
         columns = _columns(e, output)
         if columns is None:
@@ -91,7 +93,7 @@ def read_separate(e: Evidence) -> Reading | None:
     """Decoded boxes in one output, a score per class in another."""
     for boxes in e.outputs:
         shape = tuple(n for n in boxes.inner if n != 1)
-        if len(shape) != 2 or shape[1] != 4 or shape[0] is None or not boxes.samples:
+        if len(shape) != 2 or shape[1] != 4 or shape[0] is None or shape[0] < _LEAST_BOXES or not boxes.samples:
             continue
         n = shape[0]
         scores = next((o for o in e.outputs if o is not boxes and _is_table(o, n)), None)
@@ -126,7 +128,7 @@ def undecoded_boxes(e: Evidence) -> str:
     """What to say of boxes that only anchors, which no graph holds, could decode; "" if there are none."""
     for boxes in e.outputs:
         shape = boxes.inner
-        if len(shape) == 2 and shape[1] == 4 and shape[0] is not None and shape[0] > _LEAST_ANCHORS:
+        if len(shape) == 2 and shape[1] == 4 and shape[0] is not None and shape[0] >= _LEAST_BOXES:
             scores = next((o for o in e.outputs if o is not boxes and _is_table(o, shape[0])), None)
             if scores is not None:
                 return (
@@ -134,9 +136,6 @@ def undecoded_boxes(e: Evidence) -> str:
                     "that names a file with the anchors would give boxes"
                 )
     return ""
-
-
-_LEAST_ANCHORS = 50
 
 
 def _is_list(output: Output, n: int | None) -> bool:

@@ -17,6 +17,8 @@ from splitmesh.plan.manifest_kinds import Postprocess
 
 Array = npt.NDArray[Any]
 _SLACK = 1e-3
+_ENOUGH = 4_000_000
+"""Numbers of one sample that are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +37,23 @@ class Output:
 
     @property
     def inner(self) -> Shape:
-        """The shape without leading axes of 1."""
+        """The last two axes, and what stands before them but is not 1."""
         shape = self.shape
-        while len(shape) > 1 and shape[0] == 1:
+        while len(shape) > 2 and shape[0] == 1:
             shape = shape[1:]
         return shape
 
     @property
     def numbers(self) -> npt.NDArray[np.float64]:
-        """All samples' elements, one after the other."""
-        if not self.samples:
-            return np.zeros(0)
-        return np.concatenate([sample.ravel() for sample in self.samples]).astype(np.float64)
+        """The samples' elements, one after the other; of very many, those of evenly spread rows."""
+        return self.rows.ravel()
 
     @property
     def rows(self) -> npt.NDArray[np.float64]:
-        """All samples' rows along the last axis, (N, K)."""
-        width = self.shape[-1] or 1 if self.shape else 1
-        return self.numbers.reshape(-1, width)
+        """The samples' rows along the last axis, (N, K)."""
+        if not self.samples:
+            return np.zeros((0, self.shape[-1] or 1 if self.shape else 1))
+        return np.concatenate([thinned(s.reshape(-1, s.shape[-1] if s.ndim else 1)) for s in self.samples])
 
     @property
     def pictures(self) -> npt.NDArray[np.float64]:
@@ -72,6 +73,11 @@ class Output:
 
     def __str__(self) -> str:
         return f"`{self.name}` ({', '.join('?' if n is None else str(n) for n in self.shape)})"
+
+
+def thinned(rows: Array) -> npt.NDArray[np.float64]:
+    """(N, K) as float64; of more numbers than need be looked at, every so manieth row."""
+    return rows[:: 1 + rows.size // _ENOUGH].astype(np.float64)
 
 
 def within(numbers: npt.NDArray[np.float64], low: float, high: float) -> bool:
@@ -130,6 +136,8 @@ class Evidence:
         labels, whose = labels_by_count(count)
         if whose:
             return labels, f"took {whose} names as the labels, because there are {count} classes"
+        if count == 1:
+            return labels, "the label is #0, because the file does not name its one class"
         return labels, f"the labels are #0 to #{count - 1}, because the file does not name its classes"
 
 

@@ -150,7 +150,7 @@ def _placed(e: Evidence, output: Output, grid: Grid) -> Literal["pixels", "unit"
     cells = grid_cells(grid.strides, e.width, e.height)
     centres = (cells[:, :2] + 0.5) * cells[:, 2:]
     size = np.array([e.width, e.height])
-    found = output.rows[: len(cells), :2]
+    found = output.samples[0].reshape(len(cells), -1)[:, :2].astype(np.float64)
 
     def off(pixels: npt.NDArray[np.float64]) -> float:
         return float(np.median(np.abs(pixels - centres) / cells[:, 2:]))

@@ -8,12 +8,17 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from splitmesh.plan.guess.evidence import Evidence, Output, Reading
+from splitmesh.plan.guess.evidence import Evidence, Output, Reading, thinned
+from splitmesh.plan.guess.feed import RAW, Feed
 from splitmesh.plan.manifest_kinds import CenternetPostprocess, SegmentationPostprocess
 
 _SEGMENTED = frozenset({2, 3, 12, 19, 21, 22, 32, 33, 59, 60, 66, 80, 91, 92, 104, 133, 150, 151, 171, 172, 182, 183})
 """How many classes data sets for segmentation have. Maps coarser than a quarter of the picture need one of these."""
 _MOST_CLASSES = 256
+
+_NEGATIVE = 0.1
+"""Share of negative sizes beyond which they are no sizes."""
+_CENTERFACE = Feed("CenterFace", RAW)
 
 Layout = Literal["NCHW", "NHWC"]
 
@@ -39,15 +44,23 @@ def read_centernet(e: Evidence) -> Reading | None:
             + ", because they share one grid and two have two channels"
             + ("" if activated else "; the heatmap is to go through sigmoid, since it leaves [0, 1]")
         )
+        logarithms = bool(size.samples) and float((size.numbers < 0).mean()) > _NEGATIVE
+        landmarks = logarithms and any(form == (layout, 10, rows, columns) for _, form in maps)
+        if logarithms:
+            said += "; sizes are taken to be logarithms, since many are negative"
+        if landmarks:
+            said += ", and y to come before x, as CenterFace has it, because ten channels of landmarks are there too"
         post = CenternetPostprocess(
             kind="centernet",
             heatmap=heat.name,
             size=size.name,
             offset=offset.name if offset else None,
             activation="none" if activated else "sigmoid",
+            size_activation="exp" if logarithms else "none",
+            order="yx" if landmarks else "xy",
             layout=layout,
         )
-        return Reading(post, labels, e.usual, (said, named))
+        return Reading(post, labels, _CENTERFACE if landmarks else e.usual, (said, named))
     return None
 
 
@@ -136,4 +149,4 @@ def _by_class(output: Output, layout: Layout) -> npt.NDArray[np.float64]:
     if not output.samples:
         return np.zeros((0, 1))
     axis = 1 if layout == "NCHW" else 3
-    return np.concatenate([np.moveaxis(s, axis, -1).reshape(-1, s.shape[axis]) for s in output.samples])
+    return np.concatenate([thinned(np.moveaxis(s, axis, -1).reshape(-1, s.shape[axis])) for s in output.samples])

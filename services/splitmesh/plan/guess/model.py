@@ -67,7 +67,7 @@ def guess_manifest(
         fit=feed.fit,
         pad_value=feed.pad_value,
     )
-    notes = [_fed(guess, trial, manifest, used, why), *_given(manifest), *reading.said]
+    notes = [_fed(guess, trial, manifest, used, why), *_given(guess, manifest), *reading.said]
     if not samples:
         notes.append("the model could not be run on made-up pictures, so this is from the graph alone")
     return manifest, tuple(notes)
@@ -112,8 +112,8 @@ def _fed(guess: Guess, trial: Trial, manifest: Manifest, used: Range, why: str) 
     )
 
 
-def _given(manifest: Manifest) -> list[str]:
-    return [
+def _given(guess: Guess, manifest: Manifest) -> list[str]:
+    return [f"`{port.name}` gets the picture too" for port in guess.also] + [
         f"`{extra.name}` always gets {' '.join(f'{v:g}' for v in extra.value)}"
         if isinstance(extra.value, tuple)
         else f"`{extra.name}` always gets {extra.value:g}"

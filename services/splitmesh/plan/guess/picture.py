@@ -10,7 +10,7 @@ from typing import Literal
 
 from splitmesh.plan.guess.facts import Facts, Port, Step
 from splitmesh.plan.guess.feed import CENTRED, FEW, RAW, UNIT, Range
-from splitmesh.plan.manifest import ExtraInput, Shape
+from splitmesh.plan.manifest import ExtraInput, Shape, picture_layout
 
 _SIDES = (640, 512, 416, 320, 300, 256, 224, 192, 160, 128, 112, 96, 64, 48, 32)
 _CLASSIFIER_SIDES = (224, 256, 299, 240, 384, 192, 160, 128, 112, 96, 64, 48, 32, 28, 512, 640)
@@ -57,14 +57,21 @@ class Guess:
     """The range of numbers that the graph gives away, None if it does not."""
     why: str
     """Of `shown`."""
+    also: tuple[Port, ...]
+    """Inputs that get the picture too."""
     others: tuple[Port, ...]
+    """Inputs that get a constant."""
 
     def extra(self, trial: Trial) -> tuple[ExtraInput, ...]:
-        """A constant for every other input."""
-        axes = trial.shape or (
-            (1, self.channels, trial.height, trial.width)
-            if self.layout == "NCHW"
-            else (1, trial.height, trial.width, self.channels)
+        """The constants."""
+        axes = (
+            trial.shape
+            if trial.shape is not None
+            else (
+                (1, self.channels, trial.height, trial.width)
+                if self.layout == "NCHW"
+                else (1, trial.height, trial.width, self.channels)
+            )
         )
         named = {name: size for name, size in zip(self.port.symbols, axes, strict=True) if name}
         return tuple(_extra(port, named, trial) for port in self.others)
@@ -81,8 +88,10 @@ def guess_picture(facts: Facts) -> Guess:
         shown = shown if port.is_float else FEW
     else:
         trials = tuple(_picture_trials(port, layout, facts))
-    others = tuple(each for each in facts.inputs if each is not port)
-    return Guess(port, layout, channels, trials, shown, why, others)
+    others = [each for each in facts.inputs if each is not port]
+    also = [each for each in others if picture_layout(each.shape) and each.dtype_name != "bool"]
+    constant = tuple(each for each in others if each not in also)
+    return Guess(port, layout, channels, trials, shown, why, tuple(also), constant)
 
 
 def _likeness(port: Port, opening: tuple[Step, ...]) -> tuple[int, ...]:
