@@ -13,7 +13,7 @@ import numpy as np
 
 from splitmesh.codec.features import decode_features, encode_features
 from splitmesh.codec.picture import decode_picture, encode_picture
-from splitmesh.errors import InferenceError, MeshError, ModelError
+from splitmesh.errors import FrameShapeError, InferenceError, MeshError, ModelError
 from splitmesh.frames.answer import F32, Answer
 from splitmesh.frames.normalize import Normalizer
 from splitmesh.inference.session import Session, open_session
@@ -102,7 +102,7 @@ class Hosted:
             raise Abandoned("cancelled while the model ran")
         try:
             answer = self._postprocess(outputs)
-        except ModelError as exc:
+        except (ModelError, FrameShapeError) as exc:
             raise InferenceError(f"outputs of {self.model} at {cut or 'no cut'} can't be read: {exc}") from exc
         return Executed(answer, start, decoded, ran, time.monotonic_ns())
 
