@@ -148,6 +148,13 @@ def test_files_that_do_not_belong_are_refused_by_name(
         read_bundle(copied)
 
 
+def test_a_model_that_was_slipped_in_is_refused(copied: Path) -> None:
+    """Even one that nothing names: the runtime looks for optimised forms beside the plain ones."""
+    (copied / "parts" / "full.cpu-1.0.0.onnx").write_bytes(b"x")
+    with pytest.raises(ModelError, match=r"full\.cpu-1\.0\.0\.onnx does not belong to the plan \(delete it"):
+        read_bundle(copied, verify=False)
+
+
 @pytest.mark.parametrize("name", ["plan.pb", "plan.json"])
 def test_damaged_and_missing_roots_are_refused(copied: Path, name: str, tmp_path: Path) -> None:
     path = copied / name

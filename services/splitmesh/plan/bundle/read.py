@@ -154,6 +154,9 @@ def read_bundle(folder: str | Path, *, verify: bool = True) -> Bundle:
             raise ModelError(
                 f"{root / name} is not the file that {folder_format.PLAN} describes", advice=folder_format.REBUILD
             )
+    for path in sorted((root / folder_format.PARTS).iterdir()):
+        if f"{folder_format.PARTS}/{path.name}" not in plan.files:  # the runtime takes optimised models by their name
+            raise ModelError(f"{path} does not belong to the plan", advice=f"delete it, or {folder_format.REBUILD}")
     manifest_path = root / folder_format.MANIFEST
     manifest = parse_manifest(folder_format.json_object(manifest_path), where=str(manifest_path))
     sha256 = hashlib.sha256(data).hexdigest()
