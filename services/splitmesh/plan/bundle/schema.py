@@ -95,7 +95,7 @@ class RateRow(Strict):
     agreement: Share
     """Plain mean over the evaluation frames."""
     metrics: dict[str, float]
-    """By kind of model: map50, f1 · top1, top5, kl · miou · cosine."""
+    """By kind of model: map50, f1 · top1, top5, kl · miou · cosine, equal; see `plan.answers.metrics`."""
     bins: tuple[FidelityBin, ...]
 
     @property

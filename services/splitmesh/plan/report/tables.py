@@ -31,6 +31,7 @@ MAX_REJECTED = 3000
 
 METRICS = {
     "map50": "mAP50", "f1": "F1", "top1": "top-1", "top5": "top-5", "kl": "KL", "miou": "mIoU", "cosine": "cosine",
+    "equal": "equal elements",
 }  # fmt: skip
 
 _HEAT = ((0.995, "h5"), (0.98, "h4"), (0.95, "h3"), (0.9, "h2"), (0.0, "h1"))
