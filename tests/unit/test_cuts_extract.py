@@ -115,6 +115,19 @@ def test_split_refuses_a_cut_that_the_input_bypasses() -> None:
         split_model(model, absent)
 
 
+def test_split_refuses_a_tail_that_would_make_what_it_is_given() -> None:
+    b = plan_graphs.Builder()
+    b.weights.append(onnx.numpy_helper.from_array(np.array([2, 4]), "parts"))
+    before = b.conv("image", "before", (6, 3), stride=2)
+    b.nodes.append(helper.make_node("Split", [before, "parts"], ["left", "right"], axis=1))
+    b.conv(b.add("Concat", ["right", "left"], "swapped", axis=1), "out", (2, 6), stride=2)
+    model = b.model({"out": [1, 2, 12, 12]})
+    shapes = {"before": (1, 6, 24, 24), "left": (1, 2, 24, 24)}
+    wrong = Cut("n1-wrong", tuple(Crossing(n, s, "float32", s, n) for n, s in shapes.items()), 4608, 1)
+    with pytest.raises(ModelError, match=r"n1-wrong-tail .*make left twice"):
+        split_model(model, wrong)
+
+
 def test_constants_that_both_sides_read_are_copied_and_others_are_not() -> None:
     model = plan_graphs.residual_classifier()
     model.graph.node.insert(0, helper.make_node("Constant", [], ["half"], value_float=0.5))
@@ -182,8 +195,9 @@ def test_other_types_and_ranks_travel_as_float32_and_come_back(
         # A codec leaves values beside the whole numbers, and beyond the type's range.
         if dtype in (TensorProto.UINT8, TensorProto.INT8):
             exact = run(tail)(wire)
-            noisy = {name: value + np.float32(0.3) for name, value in wire.items()}
-            assert relative_error(run(tail)(noisy), exact) == 0
+            for off in (-0.4, 0.4):
+                noisy = {name: value + np.float32(off) for name, value in wire.items()}
+                assert relative_error(run(tail)(noisy), exact) == 0
             beyond = run(tail)({name: np.full_like(value, 400.0) for name, value in wire.items()})
             top = run(tail)({name: np.full_like(value, 255 if dtype == TensorProto.UINT8 else 127) for name in wire})
             assert relative_error(beyond, top) == 0

@@ -110,6 +110,21 @@ def test_a_tensor_that_many_read_is_sent_once() -> None:
     assert head is not None and head_crossings(view, head) == ("early",)
 
 
+def test_cuts_move_past_a_cheap_step_only_if_it_takes_the_tensor_s_place() -> None:
+    b = plan_graphs.Builder()
+    narrow = b.conv("image", "narrow", (1, 3), stride=2)
+    sides = [b.conv(b.add("Relu", [narrow], "relu"), "left", (4, 1)), b.conv(narrow, "right", (4, 1))]
+    b.conv(b.add("Add", sides, "sum"), "out", (2, 4), stride=2)
+    view = GraphView(b.model({"out": [1, 2, 12, 12]}))
+    crossing = [{t.name for t in c.tensors} for c in min_cuts(view)]
+    assert {"narrow"} in crossing and {"narrow", "relu"} not in crossing
+
+
+def test_cuts_of_a_quantised_model_move_to_the_eight_bit_tensor_and_no_further() -> None:
+    crossing = [{t.name for t in c.tensors} for c in min_cuts(GraphView(plan_graphs.quantised()))]
+    assert {"c0_q"} in crossing and {"c0"} not in crossing
+
+
 def test_no_cut_where_nothing_may_cross() -> None:
     view = GraphView(plan_graphs.residual_classifier())
     ones = [1.0] * len(view.nodes)

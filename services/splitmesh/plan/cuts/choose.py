@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from splitmesh.plan.cuts.cut import Cut, Rejected
-from splitmesh.plan.cuts.prune import LATEST_SHARE, bettered, shapes_of
+from splitmesh.plan.cuts.prune import EARLIEST_SHARE, LATEST_SHARE, bettered, shapes_of
 
 CHOSEN = 4
 SHORTLISTED = 8
 AT_LEAST = 3
 LEAST_GAP = 0.04
 """Head shares closer than this are the same cut for the policy."""
-USEFUL_SHARE = (0.05, LATEST_SHARE)
+USEFUL_SHARE = (EARLIEST_SHARE, LATEST_SHARE)
 """Below: the head is mere re-arrangement of the picture. Above: one may as well finish the model."""
 CLEARLY_SMALLER = 1.25
 """A cut so many times smaller than another one of its head share is worth having beside it."""

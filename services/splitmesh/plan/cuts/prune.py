@@ -11,6 +11,8 @@ SAME_SHAPES_GAP = 0.2
 """Head shares of cuts with equal shapes differ by this at least."""
 LATE_GAP = 0.1
 """So much more work in the head than in that of any single tensor makes several a late cut."""
+EARLIEST_SHARE = 0.05
+"""A head that does less of the work than this is mere re-arrangement of the picture."""
 LATEST_SHARE = 0.9
 """A head that does more of the work than this may as well finish the model."""
 Shapes = tuple[tuple[int, ...], ...]
@@ -62,8 +64,8 @@ def bettered(cut: Cut, others: Sequence[Cut]) -> Cut | None:
     """The first single tensor among `others` that is as small as the several of `cut`, and as early."""
     if len(cut.tensors) == 1:
         return None
-    early = (o for o in others if len(o.tensors) == 1 and o.node_index <= cut.node_index)
-    return next((o for o in early if o.elements <= cut.elements), None)
+    real = (o for o in others if len(o.tensors) == 1 and o.head_share >= EARLIEST_SHARE)
+    return next((o for o in real if o.node_index <= cut.node_index and o.elements <= cut.elements), None)
 
 
 def shapes_of(cut: Cut) -> Shapes:
