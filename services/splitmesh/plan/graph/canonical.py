@@ -6,28 +6,24 @@ What the model itself takes is made of it in the graph, see `plan.graph.feed`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 
-import numpy as np
 from onnx import (
     GraphProto,
     ModelProto,
     NodeProto,
-    SparseTensorProto,
     TensorProto,
     ValueInfoProto,
     helper,
     inliner,
-    numpy_helper,
 )
 
 from splitmesh.errors import ModelError
+from splitmesh.plan.graph.constants import constant_tensor, dense
 from splitmesh.plan.graph.emit import NUMBERS, Emitter
 from splitmesh.plan.graph.feed import feed
-from splitmesh.plan.graph.load import MAX_MODEL_BYTES
 from splitmesh.plan.graph.names import real_inputs, rename_reads, subgraphs
-from splitmesh.plan.graph.shapes import infer
+from splitmesh.plan.graph.shapes import declare_outputs, infer
 from splitmesh.plan.manifest import Manifest
 
 _FIRST_IR_WITHOUT_WEIGHTS_AS_INPUTS = 4
@@ -59,7 +55,7 @@ def canonical_model(model: ModelProto, manifest: Manifest, sizes: Mapping[str, i
     graph.initializer.extend(emitter.constants)
     shape = (1, 3, manifest.height, manifest.width)
     graph.input.append(helper.make_tensor_value_info(manifest.input, TensorProto.FLOAT, shape))
-    _pin_outputs(result, fed.sizes)
+    declare_outputs(result, fed.sizes)
     return result
 
 
@@ -76,9 +72,9 @@ def _with_constants_as_weights(model: ModelProto) -> ModelProto:
     )
     names = set(real_inputs(source))
     graph.input.extend(value for value in source.input if value.name in names)
-    graph.initializer.extend(_dense(each, each.values.name) for each in source.sparse_initializer)
+    graph.initializer.extend(dense(each, each.values.name) for each in source.sparse_initializer)
     for node in source.node:
-        tensor = _value(node) if node.op_type == "Constant" and node.domain in ("", "ai.onnx") else None
+        tensor = constant_tensor(node)
         if tensor is None:
             graph.node.append(node)
         else:
@@ -97,45 +93,6 @@ def _with_constants_as_weights(model: ModelProto) -> ModelProto:
         metadata_props=model.metadata_props,
         graph=graph,
     )
-
-
-def _value(node: NodeProto) -> TensorProto | None:
-    """What a Constant holds, in whichever of its forms."""
-    name = node.output[0]
-    for attribute in node.attribute:
-        match attribute.name:
-            case "value":
-                return attribute.t
-            case "sparse_value":
-                return _dense(attribute.sparse_tensor, name)
-            case "value_float" | "value_floats":
-                numbers = attribute.floats if attribute.name.endswith("s") else attribute.f
-                return numpy_helper.from_array(np.array(numbers, np.float32), name)
-            case "value_int" | "value_ints":
-                whole = attribute.ints if attribute.name.endswith("s") else attribute.i
-                return numpy_helper.from_array(np.array(whole, np.int64), name)
-            case "value_string":
-                return TensorProto(data_type=TensorProto.STRING, string_data=[attribute.s])
-            case "value_strings":
-                return TensorProto(
-                    data_type=TensorProto.STRING, dims=[len(attribute.strings)], string_data=attribute.strings
-                )
-    return None
-
-
-def _dense(sparse: SparseTensorProto, name: str) -> TensorProto:
-    values = numpy_helper.to_array(sparse.values)
-    places = numpy_helper.to_array(sparse.indices)
-    if math.prod(sparse.dims) * values.itemsize > MAX_MODEL_BYTES:
-        raise ModelError(
-            f"sparse weight {name!r} has shape {list(sparse.dims)}, which is too large", advice="export it dense"
-        )
-    full = np.zeros(tuple(sparse.dims), values.dtype)
-    if places.ndim == 1:
-        full.reshape(-1)[places] = values
-    else:
-        full[tuple(places.T)] = values
-    return numpy_helper.from_array(full, name)
 
 
 def _forget_shapes(nodes: Iterable[NodeProto]) -> None:
@@ -191,15 +148,3 @@ def _as_float32(graph: GraphProto, emitter: Emitter) -> None:
         if value.name in inner:
             emitter.cast_output(inner[value.name], value.name)
             value.type.tensor_type.elem_type = TensorProto.FLOAT
-
-
-def _pin_outputs(model: ModelProto, sizes: Mapping[str, int]) -> None:
-    """Outputs get the shapes that follow from the pinned inputs, as far as that is known. In place."""
-    infos = infer(model)
-    for value in model.graph.output:
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in sizes:
-                dim.dim_value = sizes[dim.dim_param]
-        info = infos.get(value.name)
-        if info is not None and info.shape is not None:
-            value.CopyFrom(helper.make_tensor_value_info(value.name, info.dtype or _elem_type(value), info.shape))

@@ -24,7 +24,8 @@ _EXACT_FLOAT32 = float(1 << 24)
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 _SIGNED = (TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64)
 _UNSIGNED = (TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64)
-NUMBERS = (*FLOATS, *_SIGNED, *_UNSIGNED, TensorProto.BOOL)
+INTEGERS = (*_SIGNED, *_UNSIGNED)
+NUMBERS = (*FLOATS, *INTEGERS, TensorProto.BOOL)
 
 
 class Emitter:

@@ -51,6 +51,21 @@ def infer(
     return infos
 
 
+def declare_outputs(model: ModelProto, sizes: Mapping[str, int] = {}) -> None:
+    """Give the outputs the shapes that follow from the rest, as far as that is known. In place.
+
+    sizes: symbolic dimension → size, for what can't be inferred.
+    """
+    infos = infer(model)
+    for value in model.graph.output:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in sizes:
+                dim.dim_value = sizes[dim.dim_param]
+        info = infos.get(value.name)
+        if info is not None and info.shape is not None and info.dtype:
+            value.CopyFrom(helper.make_tensor_value_info(value.name, info.dtype, info.shape))
+
+
 def _dtype(name: str, infos: Mapping[str, TensorInfo], dtypes: Mapping[str, int]) -> int:
     return (infos[name].dtype if name in infos else 0) or dtypes.get(name, TensorProto.UNDEFINED)
 
