@@ -116,7 +116,7 @@ def test_equal_shapes_stay_where_they_add_a_fifth_of_the_work() -> None:
 def test_the_picture_re_arranged_betters_nothing() -> None:
     b = plan_graphs.Builder()
     scaled = b.add("Mul", ["image", b.weight("gain", 1)], "scaled")
-    sides = [b.conv(scaled, side, (6, 3), stride=2) for side in ("left", "right")]
+    sides = [b.conv(scaled, side, (6, 3), kernel=11, stride=2) for side in ("left", "right")]
     b.conv(b.add("Concat", sides, "both", axis=1), "out", (2, 12), stride=2)
     tensors = [names(c) for c in look(b.model({"out": [1, 2, 12, 12]})).candidates]
     assert ("scaled",) in tensors and ("left", "right") in tensors
