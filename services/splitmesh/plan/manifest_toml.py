@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from splitmesh.plan.manifest import Manifest
@@ -16,7 +16,7 @@ def manifest_toml(manifest: Manifest, notes: Sequence[str] = ()) -> str:
     """The TOML that `parse_manifest` reads back as an equal manifest, with `notes` as comments before it."""
     values = manifest.model_dump(mode="json", exclude_none=True)
     post, extra = values.pop("postprocess"), values.pop("extra")
-    lines = [f"# {' '.join(note.split())}" for note in notes]
+    lines = [f"# {''.join(c if c.isprintable() else ' ' for c in note)}" for note in notes]
     lines += _pairs(values)
     for each in extra:
         lines += ["", "[[extra]]", *_pairs(each)]
@@ -24,10 +24,8 @@ def manifest_toml(manifest: Manifest, notes: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _pairs(values: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in values.items():
-        if value != []:  # what may be empty is so by default
-            yield f"{key} = {_value(value)}"
+def _pairs(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key} = {_value(value)}" for key, value in values.items()]
 
 
 def _value(value: Any) -> str:

@@ -25,7 +25,7 @@ from splitmesh.plan.manifest import ExtraInput, Manifest, picture_layout
 
 Array = npt.NDArray[Any]
 
-_PICTURES = 2
+PICTURES = 2
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """ITU-R BT.601."""
 
@@ -44,7 +44,7 @@ def guess_file(path: Path) -> tuple[Manifest, tuple[str, ...]]:
     for trial in guess.trials:
         draft = draft_manifest(facts, guess, trial, name=name)
         try:
-            samples = [session.run(feeds) for feeds in _feeds(session, guess, trial, draft)]
+            samples = sample_outputs(session, guess, trial, draft)
         except InferenceError as exc:
             failures.append(f"{trial}: {exc.message}")
             continue
@@ -58,13 +58,18 @@ def guess_file(path: Path) -> tuple[Manifest, tuple[str, ...]]:
     )
 
 
+def sample_outputs(session: Session, guess: Guess, trial: Trial, draft: Manifest) -> list[dict[str, Array]]:
+    """What the file gives for the made-up pictures, fed as `draft` says. Raises InferenceError."""
+    return [session.run(feeds) for feeds in _feeds(session, guess, trial, draft)]
+
+
 def _feeds(session: Session, guess: Guess, trial: Trial, manifest: Manifest) -> Iterator[dict[str, Array]]:
     """All inputs as the file takes them, once per picture. Layouts and grey as `plan.graph.feed` makes them."""
     normalizer = Normalizer.from_manifest(manifest)
     extra = {each.name: _constant(each, session) for each in manifest.extra}
     dtype = session.inputs[manifest.input][1]
-    for index in range(_PICTURES):
-        tensor = normalizer.normalize(_picture(trial.height, trial.width, index))
+    for index in range(PICTURES):
+        tensor = normalizer.normalize(made_up_picture(trial.height, trial.width, index))
         if trial.shape is not None:
             picture: Array = tensor.ravel()[: math.prod(trial.shape)].reshape(trial.shape)
         else:
@@ -92,7 +97,11 @@ def _laid_out(tensor: F32, layout: str, channels: int | None, height: int | None
 
 
 def _cast(value: Array, dtype: np.dtype[Any]) -> Array:
-    return np.array((np.rint(value) if dtype.kind in "iu" else value).astype(dtype), order="C")
+    """To whole numbers rounded, half up, within their range."""
+    if dtype.kind in "iub":
+        low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        value = np.clip(np.floor(value + 0.5), low, high)
+    return np.array(value.astype(dtype), order="C")
 
 
 def _nearest(have: int, want: int | None) -> npt.NDArray[np.intp]:
@@ -107,7 +116,7 @@ def _constant(extra: ExtraInput, session: Session) -> Array:
     return np.array(np.broadcast_to(values, shape) if values.ndim == 0 else values.reshape(shape), order="C")
 
 
-def _picture(height: int, width: int, index: int) -> npt.NDArray[np.uint8]:
+def made_up_picture(height: int, width: int, index: int) -> npt.NDArray[np.uint8]:
     """(height, width, 3) uint8: blocks of several sizes on a slope, another for each index. Integers alone, so that
     every machine makes the same."""
     rows, columns, channels = np.ogrid[:height, :width, :3]

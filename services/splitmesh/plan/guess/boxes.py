@@ -72,7 +72,7 @@ def read_listed(e: Evidence) -> Reading | None:
         chosen = e.suppresses or "TopK" in e.facts.operators
         if width is None or not (width in (6, 7) or (width > 7 and chosen and n == 300)):
             continue
-        if n is not None and (n < 2 or n > _FEW or grid_of(n, e) is not None) and not chosen:
+        if not chosen and (n is None or n < 2 or n > _FEW or grid_of(n, e) is not None):
             continue
         columns = _columns(e, output)
         if columns is None:

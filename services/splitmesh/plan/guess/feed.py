@@ -35,7 +35,7 @@ RAW = _even(1.0, 0.0, "pixels 0 … 255 as they are")
 UNIT = _even(1 / 255, 0.0, "pixel/255")
 SIGNED = _even(1 / 127.5, -1.0, "pixel/127.5 - 1")
 CENTRED = _even(1.0, -128.0, "pixel - 128")
-FEW = _even(1 / 128, 0.0, "pixel/128, that is 0 or 1 where whole numbers are wanted")
+FEW = _even(1 / 255, 0.0, "pixel/255, that is 0 or 1 in whole numbers")
 STANDARD = _standard(
     (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "pixel/255 less ImageNet's mean over its deviation"
 )

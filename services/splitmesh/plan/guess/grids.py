@@ -60,7 +60,7 @@ def read_grid(e: Evidence) -> Reading | None:
     """One output with as many boxes as a grid has cells."""
     for output in e.outputs:
         shape = output.inner
-        if len(shape) != 2 or None in shape or not output.port.is_float:
+        if len(shape) != 2 or None in shape or not output.port.is_float or _has_boxes_beside(e, output):
             continue
         first, second = (n or 0 for n in shape)
         along_rows, along_columns = grid_of(first, e), grid_of(second, e)
@@ -71,6 +71,11 @@ def read_grid(e: Evidence) -> Reading | None:
             if found is not None:
                 return found
     return None
+
+
+def _has_boxes_beside(e: Evidence, output: Output) -> bool:
+    """Another output holds as many rows of four: this one holds scores alone."""
+    return any(o is not output and o.inner == (output.inner[0], 4) for o in e.outputs)
 
 
 def _rows(e: Evidence, output: Output, grid: Grid, width: int) -> Reading | None:

@@ -44,12 +44,12 @@ def read_centernet(e: Evidence) -> Reading | None:
             + ", because they share one grid and two have two channels"
             + ("" if activated else "; the heatmap is to go through sigmoid, since it leaves [0, 1]")
         )
-        logarithms = bool(size.samples) and float((size.numbers < 0).mean()) > _NEGATIVE
-        landmarks = logarithms and any(form == (layout, 10, rows, columns) for _, form in maps)
-        if logarithms:
-            said += "; sizes are taken to be logarithms, since many are negative"
+        landmarks = classes == 1 and any(form == (layout, 10, rows, columns) for _, form in maps)
+        logarithms = landmarks or (bool(size.samples) and float((size.numbers < 0).mean()) > _NEGATIVE)
         if landmarks:
-            said += ", and y to come before x, as CenterFace has it, because ten channels of landmarks are there too"
+            said += "; ten channels of landmarks are there too, so sizes are logarithms and y comes first: CenterFace"
+        elif logarithms:
+            said += "; sizes are taken to be logarithms, since many are negative"
         post = CenternetPostprocess(
             kind="centernet",
             heatmap=heat.name,
