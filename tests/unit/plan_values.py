@@ -162,12 +162,12 @@ def bundle(of: PlanFile | None = None, *profiles: ProfileFile) -> Bundle:
 
 
 def write_bundle(folder: Path, of: PlanFile | None = None, device_classes: tuple[str, ...] = ("box",)) -> Bundle:
-    """A plan folder that reads back; what it calls models are none."""
+    """A plan folder that reads back; what it calls models are none, and have no weights."""
     of = of or plan()
     with BundleDraft(folder) as draft:
         draft.add_manifest(manifest(), None)
         for name in of.files:
-            if name != "manifest.json":
+            if name not in ("manifest.json", "parts/weights.bin"):
                 draft.add(name, name.encode())
         facts = {name: getattr(of, name) for name in PlanFile.model_fields if name != "files"}
         written = draft.publish(facts)

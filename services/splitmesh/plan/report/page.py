@@ -9,8 +9,10 @@ import base64
 import hashlib
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from string import Template
 
+from splitmesh.plan.bundle.draft import write_atomically
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.report.figures import (
     GOOD_FIDELITY,
@@ -35,6 +37,7 @@ from splitmesh.plan.report.tables import (
     variants_table,
 )
 
+PAGE = "plan.html"
 _WIDE, _NARROW = 900.0, 380.0
 
 
@@ -55,6 +58,13 @@ def render_page(bundle: Bundle) -> str:
         rejected=rejected_tables(bundle.plan.rejected),
         footer=_footer(bundle),
     )
+
+
+def write_page(bundle: Bundle) -> Path:
+    """Put the page into the plan's own folder and return its path. Raises OutputError."""
+    path = bundle.folder / PAGE
+    write_atomically(path, render_page(bundle).encode())
+    return path
 
 
 @cache

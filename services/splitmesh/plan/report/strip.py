@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 from collections.abc import Callable, Sequence
@@ -84,7 +85,7 @@ def marks(bundle: Bundle) -> list[Mark]:
 
 def place_of(strip: Strip, node_index: int) -> int:
     """Position in the strip of the last node that is not after `node_index` of the file's list; 0 for none."""
-    return max((i for i, index in enumerate(strip.index) if index <= node_index), default=0)
+    return max(bisect.bisect_right(strip.index, node_index) - 1, 0)
 
 
 def draw_strip(bundle: Bundle, *, width: float, name: str) -> str:
@@ -178,19 +179,36 @@ def _work_heading(bundle: Bundle) -> str:
 
 def _rug(rejected: Sequence[RejectedCut], strip: Strip, nodes: Scale, top: float) -> str:
     """A short bar over each run of rejected frontiers, a longer tick for each that got as far as being measured."""
-    graph, measured = "", ""
+    runs: list[tuple[float, float]] = []
+    ticks: set[str] = set()
     for cut in rejected:
-        found = _FRONTIERS.match(cut.name)
-        if not found:
-            continue
-        first, last = (place_of(strip, int(index)) for index in (found[1], found[2] or found[1]))
-        if cut.stage == "graph":
-            graph += f"M{nodes(first + 0.6):.1f} {top + 4:.1f}H{nodes(last + 1.4):.1f}"
+        if found := _FRONTIERS.match(cut.name):
+            first, last = (place_of(strip, int(index)) for index in (found[1], found[2] or found[1]))
+            if cut.stage == "graph":
+                runs.append((nodes(first + 0.6), nodes(last + 1.4)))
+            else:
+                ticks.add(f"M{nodes(last + 1):.1f} {top:.1f}v16")
+    if not runs and not ticks:
+        return ""
+    bars = "".join(f"M{start:.1f} {top + 4:.1f}H{end:.1f}" for start, end in _merged(runs))
+    return "".join(
+        [
+            label(_LEFT - 6, top + 8, "no cut", "tick", "end"),
+            element("path", d=bars, class_="rug graph") if bars else "",
+            element("path", d="".join(sorted(ticks)), class_="rug measured") if ticks else "",
+        ]
+    )
+
+
+def _merged(runs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Intervals in order; those that the eye can't tell apart are one."""
+    found: list[tuple[float, float]] = []
+    for start, end in sorted(runs):
+        if found and start - found[-1][1] < 0.5:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
         else:
-            measured += f"M{nodes(last + 1):.1f} {top:.1f}v16"
-    drawn = [element("path", d=graph, class_="rug graph") if graph else ""]
-    drawn.append(element("path", d=measured, class_="rug measured") if measured else "")
-    return "".join([label(_LEFT - 6, top + 8, "no cut", "tick", "end"), *drawn]) if graph or measured else ""
+            found.append((start, end))
+    return found
 
 
 def _label_rows(kept: Sequence[Mark], nodes: Scale) -> list[int]:

@@ -1,0 +1,217 @@
+"""Owns how a plan looks on a terminal. Reads nothing but the values it is given."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.bundle.schema import PartTiming, ProfileFile, RejectedCut
+from splitmesh.plan.report.diff import Change, Difference, Pair
+from splitmesh.plan.report.figures import cut_figures, kept_points, rows_by_point
+from splitmesh.plan.report.svg import milliseconds
+
+if TYPE_CHECKING:
+    from splitmesh.inference.planning.parity import Verdict
+
+REASONS_SHOWN = 3
+_STATE_STYLE = {"added": "green", "removed": "red", "changed": "yellow", "same": "dim"}
+
+
+def show_plan(console: Console, bundle: Bundle) -> None:
+    """All of it: whose plan, cuts, operating points, rejected cuts."""
+    show_head(console, bundle)
+    show_cuts(console, bundle)
+    show_points(console, bundle)
+    show_rejected(console, bundle.plan.rejected)
+
+
+def show_head(console: Console, bundle: Bundle) -> None:
+    plan, profile = bundle.plan, bundle.profile
+    batches = "any batch size" if plan.batchable else "one frame at a time"
+    console.print(
+        Text.assemble(
+            (bundle.manifest.name, "bold"),
+            f"  {bundle.manifest.postprocess.kind}, sha256 {bundle.sha256[:16]}…, {plan.nodes:,} nodes, "
+            f"{plan.frontiers:,} frontiers, {batches}, "
+            f"{'deterministic' if plan.deterministic else 'not deterministic'}",
+        )
+    )
+    if plan.calibrated:
+        frames = plan.frames
+        fit = f"{frames.parity} frames for parity, {frames.fit} to fit, {frames.evaluate} others to evaluate"
+        console.print(Text(f"{fit}; κ {plan.track_kappa:.3g}", style="dim"))
+    if profile:
+        threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
+        slowed = f", edge taken to be ×{profile.edge_slowdown:g} slower" if profile.edge_slowdown != 1 else ""
+        console.print(
+            Text(
+                f"times of {profile.device_class}: {profile.device}, {threads}, {profile.provider}{slowed}",
+                style="dim",
+            )
+        )
+    others = sorted(bundle.profiles.keys() - ({profile.device_class} if profile else set()))
+    if others:
+        console.print(Text(f"also profiled on: {', '.join(others)}", style="dim"))
+    for name, why in sorted(bundle.refused.items()):
+        console.print(Text(f"profile {name} can't be used: {why}", style="yellow"))
+
+
+def show_cuts(console: Console, bundle: Bundle) -> None:
+    if not bundle.cuts:
+        console.print("no cuts: the whole model runs here or there")
+        return
+    table = _table("cuts (times in ms)", ("cut", "tensors"), ("elements", "head", "edge", "cloud", "parity", "batch"))
+    for figures in cut_figures(bundle):
+        entry = figures.entry
+        share = entry.head_share if figures.share is None else figures.share
+        table.add_row(
+            Text(entry.name),
+            Text(" + ".join("×".join(map(str, tensor.shape)) for tensor in entry.tensors)),
+            f"{entry.elements:,}",
+            f"{share:.0%}",
+            milliseconds(figures.edge.p50_ms if figures.edge else None),
+            milliseconds(figures.cloud.p50_ms if figures.cloud else None),
+            f"{entry.parity_max_rel:.0e}",
+            "any" if entry.batchable else "1",
+        )
+    console.print(table)
+
+
+def show_points(console: Console, bundle: Bundle) -> None:
+    points = kept_points(bundle)
+    if not points:
+        parts = "the plan holds the parts only" if not bundle.plan.calibrated else "no device has profiled this plan"
+        console.print(f"no operating points: {parts}")
+        return
+    headings = ("kB", "95 %", "fidelity", "edge", "enc", "dec", "cloud", "resume")
+    table = _table("operating points (times in ms)", ("point",), headings)
+    rows = rows_by_point(bundle.plan)
+    for point in points:
+        row = rows.get(point.name)
+        times = (point.edge_ms, point.encode_ms, point.decode_ms, point.cloud_ms, point.resume_ms)
+        table.add_row(
+            Text(point.name),
+            f"{point.payload_bytes / 1e3:.1f}" if point.remote else "–",
+            f"{row.bytes_p95 / 1e3:.1f}" if row and point.remote else "–",
+            f"{point.fidelity:.3f}",
+            *(milliseconds(value) if value else "–" for value in times),
+        )
+    console.print(table)
+
+
+def show_rejected(console: Console, rejected: Sequence[RejectedCut]) -> None:
+    """Those that got as far as a measurement one by one, the others by reason."""
+    if not rejected:
+        return
+    console.print(Text("rejected", style="bold"))
+    for cut in rejected:
+        if cut.stage != "graph":
+            console.print(Text(f"  {cut.name} ({cut.stage}): {cut.reason}", style="dim"))
+    reasons = Counter(cut.reason for cut in rejected if cut.stage == "graph")
+    for reason, count in reasons.most_common(REASONS_SHOWN):
+        console.print(Text(f"  {count:,} × {reason}", style="dim"))
+    if len(reasons) > REASONS_SHOWN:
+        rest = sum(reasons.values()) - sum(count for _, count in reasons.most_common(REASONS_SHOWN))
+        console.print(Text(f"  {rest:,} more for other reasons: see plan.html", style="dim"))
+
+
+def show_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
+    table = _table(
+        "parity on this machine", ("cut",), ("frames", "worst, relative", "limit"), ("same bits", "verdict")
+    )
+    for verdict in verdicts:
+        said = Text("holds", "green") if verdict.holds else Text(verdict.reason, "bold red")
+        table.add_row(
+            Text(verdict.cut),
+            str(verdict.frames),
+            f"{verdict.max_rel:.1e}",
+            f"{verdict.limit:.0e}",
+            "yes" if verdict.deterministic else "no",
+            said,
+        )
+    console.print(table)
+
+
+def show_profiles(console: Console, old: ProfileFile | None, new: ProfileFile) -> None:
+    """What the parts take now, beside what the same device class took before, if it is known."""
+    title = f"{new.device_class}: {new.device}, {new.threads} thread(s), {new.provider} (p50 / p95 ms)"
+    table = _table(title, ("part",), ("before", "now", "change") if old else ("now",))
+    for name, timing in new.times.items():
+        if name.startswith(("encode", "decode")):
+            continue
+        before = old.times.get(name) if old else None
+        change = f"{timing.p50_ms / before.p50_ms - 1:+.0%}" if before and before.p50_ms else "–"
+        table.add_row(Text(name), *([_spread(before), _spread(timing), change] if old else [_spread(timing)]))
+    console.print(table)
+
+
+def show_difference(console: Console, difference: Difference) -> None:
+    if difference.same:
+        console.print("the same plan with the same profiles")
+        return
+    if difference.same_plan:
+        console.print("the same plan; only what devices measured differs")
+    _show_changes(console, "facts", difference.facts)
+    _show_changes(console, "profiles", difference.profiles)
+    _show_pairs(console, "cuts", difference.cuts, ("elements", "parity_max_rel", "edge_ms", "cloud_ms"))
+    _show_pairs(console, "operating points", difference.points, ("bytes_mean", "fidelity", "edge_ms", "cloud_ms"))
+
+
+def _show_changes(console: Console, title: str, changes: Sequence[Change]) -> None:
+    if changes:
+        table = _table(title, ("what", "a", "b"), ())
+        for change in changes:
+            table.add_row(*(Text(_cell(value)) for value in (change.what, change.a, change.b)))
+        console.print(table)
+
+
+def _show_pairs(console: Console, title: str, pairs: Sequence[Pair], facts: Sequence[str]) -> None:
+    if not pairs:
+        return
+    headings = {"bytes_mean": "bytes", "parity_max_rel": "parity", "edge_ms": "edge ms", "cloud_ms": "cloud ms"}
+    columns = chain.from_iterable((f"{headings.get(fact, fact)} a", "b") for fact in facts)
+    table = _table(title, ("", title.removesuffix("s")), tuple(columns))
+    for pair in pairs:
+        cells = chain.from_iterable((_fact(pair.a, fact), _fact(pair.b, fact)) for fact in facts)
+        table.add_row(Text(pair.state, _STATE_STYLE[pair.state]), Text(pair.name), *cells)
+    console.print(table)
+
+
+def _fact(of: Mapping[str, Any] | None, fact: str) -> str:
+    value = None if of is None else of[fact]
+    if value is None:
+        return "–"
+    if fact == "fidelity":
+        return f"{value:.3f}"
+    if fact == "parity_max_rel":
+        return f"{value:.0e}"
+    return milliseconds(value) if fact.endswith("_ms") else f"{value:,.0f}"
+
+
+def _cell(value: object) -> str:
+    text = "–" if value is None else "; ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _spread(timing: PartTiming | None) -> str:
+    return "–" if timing is None else f"{milliseconds(timing.p50_ms)} / {milliseconds(timing.p95_ms)}"
+
+
+def _table(title: str, left: Sequence[str], right: Sequence[str], more: Sequence[str] = ()) -> Table:
+    """The first column never wraps, `right` are numbers, `more` are words again."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for index, heading in enumerate(left):
+        table.add_column(heading, no_wrap=index == 0, overflow="fold")
+    for heading in right:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in more:
+        table.add_column(heading, overflow="fold")
+    return table
