@@ -7,6 +7,7 @@ Refuses what this version does not know rather than reading half of it.
               manifest.json  anchors.npy  how the model is fed and read; anchors only where boxes need them
               parts/full.onnx  parts/<cut>.{head,tail}.onnx  parts/weights.bin
               parts/full.int8.onnx  parts/<cut>.head.int8.onnx  parts/small.onnx    variants, where there are any
+              small.json  small.npy               manifest and anchors of the smaller model
               profiles/<device class>.json                   times; no part of what plan.pb vouches for
 """
 
@@ -35,6 +36,8 @@ PLAN = "plan.pb"
 MIRROR = "plan.json"
 MANIFEST = "manifest.json"
 ANCHORS = "anchors.npy"
+SMALL_MANIFEST = "small.json"
+SMALL_ANCHORS = "small.npy"
 PARTS = "parts"
 PROFILES = "profiles"
 WEIGHTS = f"{PARTS}/{WEIGHTS_FILE}"
@@ -135,6 +138,8 @@ def check_files(plan: PlanFile, *, where: str) -> None:
     needed = {MANIFEST, FULL}
     needed |= {part_file(cut.name, part) for cut in plan.cuts for part in ("head", "tail")}
     for row in plan.rows:
+        if row.variant == "small":
+            needed.add(SMALL_MANIFEST)
         if row.variant:
             needed.add(part_file(row.cut, "head", row.variant) if row.cut else local_file(row.variant))
     cuts = {cut.name for cut in plan.cuts}

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from splitmesh.errors import ModelError
 from splitmesh.plan.answers.postprocess import PostprocessFn, build_postprocess
+from splitmesh.plan.answers.relabel import relabelled
 from splitmesh.plan.bundle import format as folder_format
 from splitmesh.plan.bundle.points import operating_points
 from splitmesh.plan.bundle.schema import CutEntry, PlanFile, ProfileFile
@@ -118,13 +119,24 @@ class Bundle:
 
     def anchors(self) -> npt.NDArray[np.float32] | None:
         """(A, 4) y_min x_min y_max x_max, or None for a model without."""
-        if folder_format.ANCHORS not in self.plan.files:
-            return None
-        return folder_format.read_anchors((self.folder / folder_format.ANCHORS).read_bytes())
+        return self._anchors(folder_format.ANCHORS)
 
-    def postprocess(self) -> PostprocessFn:
-        """Model outputs → Answer in [0, 1] of the model's input picture."""
-        return build_postprocess(self.manifest, self.anchors())
+    def _anchors(self, name: str) -> npt.NDArray[np.float32] | None:
+        if name not in self.plan.files:
+            return None
+        return folder_format.read_anchors((self.folder / name).read_bytes())
+
+    def postprocess(self, variant: str = "") -> PostprocessFn:
+        """Outputs of the model, or of what stands in for it here → Answer in [0, 1] of the model's input picture.
+
+        The smaller model's answers come in the classes of the model. Raises ModelError if it is not there.
+        """
+        if variant != "small":
+            return build_postprocess(self.manifest, self.anchors())
+        path = self._listed(folder_format.SMALL_MANIFEST)
+        small = parse_manifest(folder_format.json_object(path), where=str(path))
+        read = build_postprocess(small, self._anchors(folder_format.SMALL_ANCHORS))
+        return relabelled(read, small.labels, self.manifest.labels)
 
 
 def is_plan(folder: Path) -> bool:
