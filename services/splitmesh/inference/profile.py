@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+
+from splitmesh.plan.bundle.schema import PartTiming
 
 T = TypeVar("T")
 
@@ -57,3 +60,37 @@ def profile_parts(
         for name, call in calls.items():
             samples[name].append(timed(call)[1])
     return {name: timing(values) for name, values in samples.items()}
+
+
+def part_timing(samples_ms: Sequence[float], *, scale: float = 1.0) -> PartTiming:
+    """Quantiles of measured times, each times `scale`; zeros if there are none."""
+    if not samples_ms:
+        return PartTiming(p50_ms=0.0, p95_ms=0.0, runs=0)
+    p50, p95 = np.quantile(samples_ms, (0.5, 0.95)) * scale
+    return PartTiming(p50_ms=round(float(p50), 4), p95_ms=round(float(p95), 4), runs=len(samples_ms))
+
+
+def take_turns(
+    calls: Mapping[str, Callable[[], object]], *, runs: int = 15, warmup: int = 2, budget_s: float = 6.0
+) -> dict[str, list[float]]:
+    """Milliseconds of several calls, round after round in turn, so that a busy moment hits all of them alike.
+
+    Stops early when `budget_s` is spent, but not before three rounds.
+    """
+    for call in calls.values():
+        for _ in range(warmup):
+            call()
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    start = time.perf_counter()
+    for done in range(runs):
+        if done >= 3 and time.perf_counter() - start > budget_s:
+            break
+        for name, call in calls.items():
+            samples[name].append(timed(call)[1])
+    return samples
+
+
+def device_class(device: str, threads: int) -> str:
+    """A name for the profile of `device` (see `describe_device`) with so many threads: `[a-z0-9._-]`, at most 64."""
+    slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+    return f"{slug[:56].strip('-')}-t{threads}"

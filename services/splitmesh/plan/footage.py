@@ -62,7 +62,7 @@ class Footage:
             digest.update(struct.pack("<Id", len(clip.pictures), clip.interval_ms or -1.0))
             for picture in clip.pictures:
                 digest.update(struct.pack("<III", *picture.shape))
-                digest.update(np.ascontiguousarray(picture))
+                digest.update(np.ascontiguousarray(picture).data)
         return digest.hexdigest() if self else ""
 
     def __bool__(self) -> bool:
@@ -82,6 +82,15 @@ class Footage:
     def evaluate(self) -> tuple[Sample, ...]:
         """What fidelity is measured on: everything that is not in `fit`; never empty if there is a picture."""
         return tuple(sample for sample in self.samples if not sample.for_fit)
+
+    @property
+    def sequences(self) -> tuple[tuple[float, tuple[Sample, ...]], ...]:
+        """The clips whose frames follow each other: milliseconds between two, and the frames."""
+        return tuple(
+            (clip.interval_ms, tuple(_samples(clip, number)))
+            for number, clip in enumerate(self.clips, 1)
+            if clip.interval_ms
+        )
 
     def check(self, *, height: int, width: int) -> None:
         """Raises FrameShapeError, naming the frame, unless every picture is (height, width, 3) uint8."""

@@ -1,0 +1,237 @@
+"""Owns making a plan folder: the order of the steps, and what each hands to the next. Decides nothing on reuse.
+
+Head and tail of one cut are loaded at a time, beside the whole model, and all weights lie in one file: a plan needs
+little more memory than the model. All but the profile follows from model, manifest and footage: how many frames a
+slow model gets is read off its graph, not off a clock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from splitmesh.inference.planning.cutting import Cutting, cut_up
+from splitmesh.inference.planning.examine import Kept, Trial
+from splitmesh.inference.planning.finish import Finish
+from splitmesh.inference.planning.parity import open_part
+from splitmesh.inference.planning.rates import Measured, cut_rates, picture_rates
+from splitmesh.inference.planning.request import PlanRequest, plan_key
+from splitmesh.inference.planning.stages import Progress, each, quiet, slice_of, stage
+from splitmesh.inference.planning.times import part_times
+from splitmesh.inference.planning.tracking import tracking
+from splitmesh.inference.planning.whole import Whole
+from splitmesh.inference.profile import device_class
+from splitmesh.inference.providers import describe_device
+from splitmesh.inference.session import open_session
+from splitmesh.plan.answers.postprocess import build_postprocess
+from splitmesh.plan.bundle.draft import BundleDraft, add_profile
+from splitmesh.plan.bundle.read import Bundle, read_bundle
+from splitmesh.plan.bundle.schema import FrameCounts, PartTiming, ProfileFile, RejectedCut
+from splitmesh.plan.calibrate import KAPPA_PRIOR, fit_track_kappa
+from splitmesh.plan.footage import Footage, Sample, evenly, made_up
+from splitmesh.plan.manifest import Manifest
+
+_log = logging.getLogger(__name__)
+
+PARITY_FRAMES = 16
+SCREEN_FRAMES = 4
+EVALUATED_FRAMES = 24
+FEWEST_EVALUATED = 6
+TRACK_FRAMES = 64
+WORK_PER_MS = 4e7
+"""Static cost (see `GraphView.cost`) that one core runs in a millisecond, cautiously: real detectors and classifiers
+measured 5e7 … 8e7 on x86."""
+CALIBRATION_BUDGET_MS = 25_000.0
+TRACKING_BUDGET_MS = 10_000.0
+RUNS_PER_FRAME = 18.0
+"""Whole models' worth of work that calibrating on one frame takes, with four cuts and three codecs."""
+ANSWER_BYTES = 160_000_000
+"""Of class maps and raw outputs that may be held at a time."""
+
+
+def make_plan(request: PlanRequest, footage: Footage, out: Path, progress: Progress) -> Bundle:
+    """Build the plan of a model at `out` and profile it on this machine; see `stages` for what progress is told.
+
+    Without footage the plan holds the cuts and their parts only, checked on made-up pictures: what a worker needs.
+    Which cuts are on the shortlist, and their names, follow from the model alone; with footage at most four stay.
+    A folder that is there is replaced; processes that want the same one must take turns (`plan.bundle.draft.locked`).
+    Raises ModelError (model or manifest), InferenceError (the whole model fails on a frame), FrameShapeError (a
+    frame), OutputError (`out`).
+    """
+    manifest = request.manifest
+    footage.check(height=manifest.height, width=manifest.width)
+    with BundleDraft(out) as draft:
+        draft.add_manifest(manifest, request.anchors)
+        cutting = cut_up(request, draft, progress)
+        session = open_session(cutting.full_path, threads=request.threads, providers=request.providers)
+        whole = Whole(manifest, session, build_postprocess(manifest, request.anchors))
+        return _Making(request, footage, draft, cutting, whole, progress).run()
+
+
+@dataclass
+class _Making:
+    request: PlanRequest
+    footage: Footage
+    draft: BundleDraft
+    cutting: Cutting
+    whole: Whole
+    progress: Progress
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Of the plan file, as they become known."""
+    times: dict[str, PartTiming] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def run(self) -> Bundle:
+        parity = parity_samples(self.footage, self.request.manifest)
+        self._refer(parity)
+        kept = self._try(parity)
+        evaluated = self._evaluated() if self.footage else []
+        if evaluated:
+            self._calibrate(kept, evaluated)
+            self._profile(kept, evaluated[0])
+            self._track()
+        self.facts |= {
+            "calibrated": bool(evaluated),
+            "frames": FrameCounts(
+                parity=len(parity) if evaluated else 0,
+                fit=len(self.footage.fit),
+                evaluate=len(evaluated),
+            ),
+        }
+        return self._write()
+
+    def _refer(self, parity: Sequence[Sample]) -> None:
+        """The whole model's outputs for parity, and whether they are the same each time."""
+        step = stage(self.progress, "reference")
+        for _ in each(list(self.whole.cases(parity)), slice_of(step, 0, 2)):
+            pass
+        same = self.whole.deterministic(parity[0], self.cutting.full_path, self.request.providers)
+        self.facts["deterministic"] = same
+        step(1.0)
+
+    def _try(self, parity: Sequence[Sample]) -> list[Kept]:
+        screening = evenly(self.footage.evaluate, SCREEN_FRAMES)
+        trial = Trial(self.draft, self.cutting, self.whole, self.request.providers, parity, screening)
+        screen_step = stage(self.progress, "screen") if screening else quiet
+        kept = trial.run(slice_of(stage(self.progress, "parity"), 0, 2), screen_step)
+        finish = Finish(self.draft, self.cutting, self.whole, self.request.providers, parity)
+        finished = slice_of(stage(self.progress, "parity"), 1, 2)
+        kept = [finish.cut(each_kept) for each_kept in each(kept, finished)]
+        self.facts["batchable"] = finish.full()
+        self.whole.forget_outputs()
+        rejected = (*self.cutting.rejected, *trial.rejected)
+        self.facts |= {
+            "cuts": tuple(each_kept.entry() for each_kept in kept),
+            "rejected": tuple(RejectedCut(name=r.name, stage=r.stage, reason=r.reason) for r in rejected),
+        }
+        for rejection in trial.rejected:
+            _log.info("cut %s of %s goes: %s", rejection.name, self.request.manifest.name, rejection.reason)
+        if not kept:
+            why = f"none of {len(self.cutting.shortlist)} cuts passed" if self.cutting.shortlist else "no legal cut"
+            self.notes.append(f"{why}: the model is never split, it runs on the edge or on the worker as a whole")
+        return kept
+
+    def _evaluated(self) -> list[Sample]:
+        """The frames that fidelity is measured on, as many as the model's static cost and its answers' size allow."""
+        runs = CALIBRATION_BUDGET_MS * WORK_PER_MS / (RUNS_PER_FRAME * max(self.cutting.work, 1.0))
+        count = max(FEWEST_EVALUATED, min(EVALUATED_FRAMES, int(runs)))
+        first = self.footage.evaluate[0]
+        held = sum(value.nbytes for value in self.whole.reference(first).tensors.values())
+        if held:
+            count = max(2, min(count, ANSWER_BYTES // held))
+        chosen = evenly(self.footage.evaluate, count)
+        if len(chosen) < FEWEST_EVALUATED:
+            self.notes.append(
+                f"only {len(chosen)} frames to measure fidelity on: it is rough, {EVALUATED_FRAMES} are better"
+            )
+        return chosen
+
+    def _calibrate(self, kept: Sequence[Kept], evaluated: Sequence[Sample]) -> None:
+        """Every codec and level on each kept cut, one cut loaded at a time, and on the picture."""
+        step = stage(self.progress, "calibrate")
+        total = Measured()
+        count = len(kept) + 1
+        for index, each_kept in enumerate(kept):
+            session = self.whole.session
+            part = open_part(*each_kept.located, threads=session.threads, providers=self.request.providers)
+            total.extend(cut_rates(self.whole, part, evaluated, slice_of(step, index, count)))
+        total.extend(picture_rates(self.whole, evaluated, slice_of(step, count - 1, count)))
+        self.facts["rows"] = tuple(total.rows)
+        self.times |= total.times
+        self.notes += total.spoilt
+
+    def _profile(self, kept: Sequence[Kept], sample: Sample) -> None:
+        step = stage(self.progress, "profile")
+        located = [each_kept.located for each_kept in kept]
+        self.times |= part_times(self.whole, located, sample.picture, step, providers=self.request.providers)
+
+    def _track(self) -> None:
+        affordable = int(TRACKING_BUDGET_MS * WORK_PER_MS / max(self.cutting.work, 1.0))
+        samples = tracking(self.whole, self.footage, min(TRACK_FRAMES, affordable), stage(self.progress, "track"))
+        self.facts |= {"track_kappa": fit_track_kappa(samples), "track_samples": len(samples)}
+
+    def _write(self) -> Bundle:
+        self.progress("write", 0.0)
+        cutting = self.cutting
+        bundle = self.draft.publish(
+            {
+                "rows": (),
+                "track_kappa": KAPPA_PRIOR,
+                "track_samples": 0,
+                "key": plan_key(self.request, self.footage),
+                "tools": tools(),
+                "notes": (*self.request.notes, *cutting.precision.notes, *self.notes),
+                "nodes": cutting.nodes,
+                "frontiers": cutting.frontiers,
+                "strip": cutting.strip,
+                **self.facts,
+            }
+        )
+        if self.times:
+            bundle = put_profile(
+                bundle,
+                self.whole,
+                self.times,
+                name=self.request.device_class,
+                edge_slowdown=self.request.edge_slowdown,
+            )
+        self.progress("write", 1.0)
+        return bundle
+
+
+def parity_samples(footage: Footage, manifest: Manifest) -> list[Sample]:
+    """Real frames spread over the footage; made-up pictures too where there are fewer than `PARITY_FRAMES`."""
+    real = evenly(footage.samples, PARITY_FRAMES)
+    if len(real) == PARITY_FRAMES:
+        return real
+    return [*real, *made_up(height=manifest.height, width=manifest.width).samples]
+
+
+def put_profile(
+    bundle: Bundle, whole: Whole, times: dict[str, PartTiming], *, name: str, edge_slowdown: float
+) -> Bundle:
+    """Add the times to the plan as the profile of device class `name` ("": made from device and threads)."""
+    device = describe_device(whole.session.provider)
+    profile = ProfileFile(
+        plan_sha256=bundle.plan_sha256,
+        device_class=name or device_class(device, whole.session.threads),
+        device=device,
+        provider=whole.session.provider,
+        threads=whole.session.threads,
+        tools=tools(),
+        edge_slowdown=edge_slowdown,
+        times=dict(sorted(times.items())),
+    )
+    add_profile(bundle.folder, profile)
+    return read_bundle(bundle.folder, verify=False).select(device_class=profile.device_class)
+
+
+def tools() -> dict[str, str]:
+    """Versions of what decides a plan's bytes and a profile's times."""
+    return {name: version(name) for name in ("splitmesh", "onnx", "numpy")} | {"onnxruntime": onnxruntime.__version__}

@@ -1,0 +1,48 @@
+"""Owns what a plan is asked for, and the key under which it is found again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from splitmesh.codec.registry import FEATURE_CODECS, PICTURE_CODECS
+from splitmesh.plan.bundle.format import anchors_bytes, manifest_json
+from splitmesh.plan.bundle.schema import PlanKey
+from splitmesh.plan.footage import Footage
+from splitmesh.plan.graph.load import model_sha256
+from splitmesh.plan.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """A model, how to read it, and the device that is measured."""
+
+    model_path: Path
+    """The user's file; external data beside it."""
+    manifest: Manifest
+    anchors: npt.NDArray[np.float32] | None = None
+    """(A, 4) for kind "ssd"."""
+    threads: int = 1
+    """Of the runtime, while times are measured."""
+    providers: tuple[str, ...] = ("auto",)
+    device_class: str = ""
+    """Name of the profile; "": made from device and threads."""
+    edge_slowdown: float = 1.0
+    """The edge is taken to be so many times slower than this device."""
+    notes: tuple[str, ...] = ()
+    """What was guessed for the user; kept in the plan."""
+
+
+def plan_key(request: PlanRequest, footage: Footage) -> PlanKey:
+    """What the plan of `request` on `footage` follows from. Raises ModelError if the model can't be read."""
+    return PlanKey(
+        model_sha256=model_sha256(request.model_path),
+        manifest_sha256=hashlib.sha256(manifest_json(request.manifest)).hexdigest(),
+        anchors_sha256="" if request.anchors is None else hashlib.sha256(anchors_bytes(request.anchors)).hexdigest(),
+        codecs={**FEATURE_CODECS, **PICTURE_CODECS},
+        footage_sha256=footage.sha256,
+    )

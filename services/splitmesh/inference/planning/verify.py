@@ -1,0 +1,77 @@
+"""Owns looking at a finished plan again on this machine: parity of every cut, and the times of its parts."""
+
+from __future__ import annotations
+
+import onnx
+
+from splitmesh.errors import ModelError
+from splitmesh.inference.planning.cutting import precision_of
+from splitmesh.inference.planning.make import parity_samples, put_profile
+from splitmesh.inference.planning.parity import Verdict, check_parity, failed, open_part
+from splitmesh.inference.planning.stages import Progress, each, slice_of, stage
+from splitmesh.inference.planning.times import Located, coding_times, part_times
+from splitmesh.inference.planning.whole import Whole
+from splitmesh.inference.session import open_session
+from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.footage import Footage, made_up
+from splitmesh.plan.graph.view import GraphView
+
+
+def verify_plan(
+    bundle: Bundle, footage: Footage, *, threads: int = 1, providers: tuple[str, ...] = ("auto",), progress: Progress
+) -> list[Verdict]:
+    """Parity of each cut on this machine, on real frames (made-up pictures where there are few), one cut at a time.
+
+    progress: stage "parity". Raises ModelError if the whole model can't be loaded, InferenceError if it fails on a
+    frame, FrameShapeError for a frame of another size.
+    """
+    whole = _whole(bundle, threads, providers)
+    footage.check(height=bundle.manifest.height, width=bundle.manifest.width)
+    samples = parity_samples(footage, bundle.manifest)
+    precision = precision_of(GraphView(onnx.load(bundle.full_path, load_external_data=False)))
+    verdicts = []
+    for cut in each(_located(bundle), stage(progress, "parity")):
+        try:
+            part = open_part(*cut, threads=threads, providers=providers)
+            verdicts.append(check_parity(whole, part, samples, precision))
+        except ModelError as exc:
+            verdicts.append(failed(cut[0], precision, f"its parts can't be loaded: {exc}"))
+    return verdicts
+
+
+def measure_profile(
+    bundle: Bundle,
+    footage: Footage,
+    *,
+    device_class: str = "",
+    threads: int = 1,
+    providers: tuple[str, ...] = ("auto",),
+    edge_slowdown: float = 1.0,
+    progress: Progress,
+) -> Bundle:
+    """Measure every part and codec of a plan on this machine and add the profile. Returns the plan with it selected.
+
+    On a frame of `footage`, else on a made-up picture: times hardly depend on it. progress: stage "profile".
+    Raises ModelError, InferenceError, OutputError.
+    """
+    whole = _whole(bundle, threads, providers)
+    height, width = bundle.manifest.height, bundle.manifest.width
+    footage.check(height=height, width=width)
+    samples = (footage or made_up(height=height, width=width, count=1)).samples
+    picture = samples[len(samples) // 2].picture
+    step, cuts = stage(progress, "profile"), _located(bundle)
+    times = part_times(whole, cuts, picture, slice_of(step, 0, 2), providers=providers)
+    times |= coding_times(whole, cuts, bundle.plan.rows, picture, slice_of(step, 1, 2), providers=providers)
+    return put_profile(bundle, whole, times, name=device_class, edge_slowdown=edge_slowdown)
+
+
+def _whole(bundle: Bundle, threads: int, providers: tuple[str, ...]) -> Whole:
+    return Whole(
+        bundle.manifest,
+        open_session(bundle.full_path, threads=threads, providers=providers),
+        bundle.postprocess(),
+    )
+
+
+def _located(bundle: Bundle) -> list[Located]:
+    return [(cut.name, cut.shapes, (bundle.head_path(cut.name), bundle.tail_path(cut.name))) for cut in bundle.cuts]
