@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from splitmesh.errors import ModelError
 from splitmesh.models.catalogue import read_catalogue, shipped_bytes
 from splitmesh.models.registry import default_clip, list_models, resolve_model
+from splitmesh.plan.graph.load import model_sha256
 from splitmesh.plan.manifest import load_manifest
 
 MANIFEST = """
@@ -141,7 +142,7 @@ def test_a_local_model_with_a_named_manifest_and_open_batch(tmp_path: Path) -> N
     [
         ({"shape": (1, 3, 16, 8)}, ("'tiny'", "[1,3,8,16]", "[1,3,16,8]")),
         ({"name": "picture"}, ("'tiny'", "x [1,3,8,16]", "picture [1,3,8,16]")),
-        ({"kind": TensorProto.FLOAT16}, ("m.onnx", "float16", "float32")),
+        ({"shape": (1, 8, 16, 3)}, ("'tiny'", "[1,3,8,16]", "[1,8,16,3]")),
     ],
 )
 def test_a_model_that_does_not_fit_its_manifest(tmp_path: Path, change: dict, parts: tuple[str, ...]) -> None:
@@ -149,6 +150,37 @@ def test_a_model_that_does_not_fit_its_manifest(tmp_path: Path, change: dict, pa
     with pytest.raises(ModelError) as caught:
         resolve_model(tiny_onnx(tmp_path / "m.onnx", **change))
     assert all(part in caught.value.message for part in parts)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.UINT8, TensorProto.INT64, TensorProto.DOUBLE])
+def test_any_element_type_and_layout_is_taken(tmp_path: Path, kind: int) -> None:
+    path = tiny_onnx(tmp_path / "m.onnx", kind=kind, shape=("N", 8, "w", 3))
+    (tmp_path / "m.toml").write_text(MANIFEST.replace('input = "x"', 'input = "x"\nlayout = "NHWC"'))
+    assert resolve_model(path).manifest.layout == "NHWC"
+
+
+def test_further_inputs_weights_among_them_and_weights_in_other_files(tmp_path: Path) -> None:
+    model = onnx.load(str(tiny_onnx(tmp_path / "m.onnx")))
+    weight = numpy_helper.from_array(np.arange(3, dtype=np.float32).reshape(1, 3, 1, 1), "w")
+    model.graph.initializer.append(weight)
+    model.graph.input.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("w", (1, 3, 1, 1)), ("k", ()))
+    )
+    del model.graph.node[:]
+    model.graph.node.extend(
+        [helper.make_node("GlobalAveragePool", ["x"], ["p"]), helper.make_node("Sum", ["p", "w", "k"], ["logits"])]
+    )
+    path = tmp_path / "outside.onnx"
+    onnx.save(model, str(path), save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (tmp_path / "outside.toml").write_text(MANIFEST + '[[extra]]\nname = "k"\nvalue = 2.0\n')
+    resolved = resolve_model(path)
+    assert resolved.path == path and resolved.sha256 == model_sha256(path)
+    (tmp_path / "weights.bin").write_bytes(bytes(12))
+    assert resolve_model(path).sha256 != resolved.sha256
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ModelError, match=r"weights\.bin.*not there"):
+        resolve_model(path)
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Owns turning a model's name or file into a checked float32 ONNX file with its manifest. Runs no model."""
+"""Owns turning a model's name or file into a checked ONNX file with its manifest. Runs no model."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import ModelProto, TensorProto, ValueInfoProto
+from onnx import ModelProto, ValueInfoProto
 
 from splitmesh.errors import ModelError
 from splitmesh.frames.answer import F32
@@ -19,6 +18,8 @@ from splitmesh.models.convert_half import read_model, to_full
 from splitmesh.models.convert_mobilenet import build_mobilenet_v2
 from splitmesh.models.convert_torch import read_state_dict
 from splitmesh.models.fetch import Progress, default_cache, fetch_member, silent, write_atomic
+from splitmesh.plan.graph.load import external_files, files_sha256, read_skeleton
+from splitmesh.plan.graph.names import real_inputs
 from splitmesh.plan.manifest import Manifest, Shape, check_signature, load_manifest
 from splitmesh.plan.manifest_kinds import SsdPostprocess
 
@@ -42,12 +43,16 @@ class CatalogueEntry:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """A float32 ONNX file that fits its manifest. anchors: (A, 4) float32 for kind "ssd", else None."""
+    """An ONNX file, its weights perhaps in others beside it, that fits its manifest.
+
+    anchors: (A, 4) float32 for kind "ssd", else None.
+    """
 
     path: Path
     manifest: Manifest
     anchors: F32 | None
     sha256: str
+    """Of the file, or of all its files; see `plan.graph.load.files_sha256`."""
     licence: str
     source: str
     notes: tuple[str, ...] = ()
@@ -154,43 +159,32 @@ def _make(row: ModelRow, cache: Path, progress: Progress) -> bytes:
 
 
 def _resolve_file(path: Path, manifest_path: Path) -> ResolvedModel:
-    try:
-        payload = path.read_bytes()
-    except OSError as exc:
+    if not path.is_file():
         raise ModelError(
-            f"model {path} can't be read: {exc.strerror or exc}",
+            f"model {path} can't be read: {'it is no file' if path.exists() else 'there is no such file'}",
             advice="give an .onnx file or one of " + ", ".join(row.name for row in read_catalogue().model),
-        ) from exc
+        )
     if not manifest_path.is_file():
         raise ModelError(
             f"model {path} has no manifest {manifest_path}",
             advice="write one (input name, size, scale, labels, [postprocess]) or name it with --manifest",
         )
     manifest = load_manifest(manifest_path)
-    _check_model(manifest, read_model(payload, where=str(path)), path)
-    sha256 = hashlib.sha256(payload).hexdigest()
+    model = read_skeleton(path)
+    _check_model(manifest, model)
+    sha256 = files_sha256((path, *external_files(path, model)))
     anchors = _anchors(manifest, manifest_path.parent)
     return ResolvedModel(path, manifest, anchors, sha256, manifest.licence, manifest.source)
 
 
-def _check_model(manifest: Manifest, model: ModelProto, path: Path) -> None:
-    weights = {w.name for w in model.graph.initializer}
-    inputs = {v.name: v for v in model.graph.input if v.name not in weights}
-    outputs = {v.name: _shape(v) for v in model.graph.output}
-    check_signature(manifest, {name: _shape(v) for name, v in inputs.items()}, outputs)
-    kind = inputs[manifest.input].type.tensor_type.elem_type
-    if kind != TensorProto.FLOAT:
-        raise ModelError(
-            f"model {path} takes {TensorProto.DataType.Name(kind).lower()} at {manifest.input}, not float32",
-            advice="export it with float32 inputs",
-        )
-    if any(onnx.external_data_helper.uses_external_data(w) for w in model.graph.initializer):
-        raise ModelError(f"model {path} keeps weights in other files", advice="save it as a single .onnx file")
+def _check_model(manifest: Manifest, model: ModelProto) -> None:
+    names = set(real_inputs(model.graph))
+    inputs = {v.name: _shape(v) for v in model.graph.input if v.name in names}
+    check_signature(manifest, inputs, {v.name: _shape(v) for v in model.graph.output})
 
 
 def _shape(value: ValueInfoProto) -> Shape:
-    dims = value.type.tensor_type.shape.dim
-    return tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
+    return tuple(d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim)
 
 
 def _anchors(manifest: Manifest, folder: Path) -> F32 | None:
