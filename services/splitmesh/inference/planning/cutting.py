@@ -87,6 +87,8 @@ def cut_up(request: PlanRequest, draft: BundleDraft, progress: Progress) -> Cutt
     nodes = len(model.graph.node)
     progress("load", 0.5)
     full = canonical_model(model, request.manifest)
+    if any(node.op_type == "If" for node in full.graph.node):
+        full = fold_constants(full)  # a nested If on what became a constant crashes the runtime, which inlines it
     full_path = draft.add_full(full)
     progress("load", 1.0)
     progress("cuts", 0.0)
