@@ -104,7 +104,8 @@ def plan(**changes: object) -> PlanFile:
     """Every field set to something that is not its default."""
     key = PlanKey(model_sha256="ab" * 32, manifest_sha256="cd" * 32, anchors_sha256="ef" * 32, codecs=LEVELS,
                   footage_sha256="12" * 32, options="int8")  # fmt: skip
-    names = [FULL, "parts/weights.bin", "manifest.json", "anchors.npy", local_file("int8"), local_file("small")]
+    names = [FULL, "parts/weights.bin", "manifest.json", "anchors.npy", "small.json"]
+    names += [local_file("int8"), local_file("small")]
     names += [part_file(cut, part) for cut, *_ in CUTS for part in ("head", "tail")]
     names.append(part_file("n9-24x75x75", "head", "int8"))
     facts: dict[str, object] = {

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from splitmesh.cli.plan.options import FOLDER, JSON
-from splitmesh.cli.plan.tables import show_difference, show_plan
+from splitmesh.cli.plan.tables import show_difference, show_plan, table_console
 from splitmesh.errors import ModelError
 from splitmesh.plan.bundle.draft import write_atomically
 from splitmesh.plan.bundle.read import Bundle, read_bundle
@@ -45,7 +44,7 @@ def show(folder: Path, as_json: bool, html: Path | None, device_class: str) -> N
     if as_json:
         click.echo(json.dumps(document(bundle), indent=2))
     else:
-        show_plan(Console(), bundle)
+        show_plan(table_console(), bundle)
 
 
 @click.command("diff", short_help="Two plans side by side.")
@@ -66,7 +65,7 @@ def diff(a: Path, b: Path, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(difference.to_json(), indent=2))
     else:
-        show_difference(Console(), difference)
+        show_difference(table_console(), difference)
     return int(not difference.same)
 
 

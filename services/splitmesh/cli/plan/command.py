@@ -13,7 +13,7 @@ from splitmesh.cli.plan.ask import diff, show
 from splitmesh.cli.plan.group import BuildCommand, PlanGroup
 from splitmesh.cli.plan.measure import profile, verify
 from splitmesh.cli.plan.options import DEVICE_CLASS, IMAGES, SLOWDOWN, THREADS, VIDEO, frames_of
-from splitmesh.cli.plan.tables import show_plan
+from splitmesh.cli.plan.tables import show_plan, table_console
 from splitmesh.cli.progress import progress_bar
 from splitmesh.plan.bundle.draft import write_atomically
 from splitmesh.plan.bundle.read import Bundle
@@ -107,7 +107,7 @@ def build(
     if json_out is not None:
         _write_json(bundle, json_out)
     if not quiet:
-        _tell(Console(stderr=json_out == "-"), bundle, page)
+        _tell(table_console(stderr=json_out == "-"), bundle, page)
 
 
 def _write_json(bundle: Bundle, out: str) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from splitmesh.cli.plan.options import DEVICE_CLASS, FOLDER, IMAGES, SLOWDOWN, THREADS, VIDEO, frames_of
-from splitmesh.cli.plan.tables import show_profiles, show_verdicts
+from splitmesh.cli.plan.tables import show_profiles, show_verdicts, table_console
 from splitmesh.cli.progress import progress_bar
 from splitmesh.plan.bundle.read import read_bundle
 from splitmesh.plan.report.page import write_page
@@ -42,7 +41,7 @@ def verify(folder: Path, videos: tuple[str, ...], folders: tuple[Path, ...], thr
         footage = frames_of(videos, folders, bundle.manifest, progress)
         verdicts = verify_plan(bundle, footage, threads=threads, progress=progress)
     if verdicts:
-        show_verdicts(Console(), verdicts)
+        show_verdicts(table_console(), verdicts)
     else:
         click.echo("the files are whole; the plan has no cut to verify")
     return int(not all(verdict.holds for verdict in verdicts))
@@ -74,5 +73,5 @@ def profile(folder: Path, device_class: str, threads: int, edge_slowdown: float)
         )
     page = write_page(new)
     if new.profile is not None:
-        show_profiles(Console(), old.profiles.get(new.profile.device_class), new.profile)
+        show_profiles(table_console(), old.profiles.get(new.profile.device_class), new.profile)
     click.echo(f"{len(new.profiles)} profile(s): {', '.join(sorted(new.profiles))}\npage: {page}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -15,14 +15,24 @@ from rich.text import Text
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.bundle.schema import PartTiming, ProfileFile, RejectedCut
 from splitmesh.plan.report.diff import Change, Difference, Pair
-from splitmesh.plan.report.figures import cut_figures, kept_points, rows_by_point
+from splitmesh.plan.report.figures import cut_figures, kept_points
 from splitmesh.plan.report.svg import milliseconds
 
 if TYPE_CHECKING:
     from splitmesh.inference.planning.parity import Verdict
 
 REASONS_SHOWN = 3
+_CUT_FACTS = {"elements": "elements", "parity_max_rel": "parity", "edge_ms": "edge ms", "cloud_ms": "cloud ms"}
+_POINT_FACTS = {"bytes_mean": "bytes", "fidelity": "fidelity", "edge_ms": "edge ms", "cloud_ms": "cloud ms"}
+_WIDTH = 120
+"""Columns of output that no terminal bounds."""
 _STATE_STYLE = {"added": "green", "removed": "red", "changed": "yellow", "same": "dim"}
+
+
+def table_console(*, stderr: bool = False) -> Console:
+    """As wide as the terminal, or as COLUMNS says; wide enough for whole names where the output is a file."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(stderr=stderr, width=_WIDTH)
 
 
 def show_plan(console: Console, bundle: Bundle) -> None:
@@ -82,7 +92,7 @@ def show_cuts(console: Console, bundle: Bundle) -> None:
             f"{entry.parity_max_rel:.0e}",
             "any" if entry.batchable else "1",
         )
-    console.print(table)
+    _print(console, table)
 
 
 def show_points(console: Console, bundle: Bundle) -> None:
@@ -91,20 +101,17 @@ def show_points(console: Console, bundle: Bundle) -> None:
         parts = "the plan holds the parts only" if not bundle.plan.calibrated else "no device has profiled this plan"
         console.print(f"no operating points: {parts}")
         return
-    headings = ("kB", "95 %", "fidelity", "edge", "enc", "dec", "cloud", "resume")
+    headings = ("kB", "fidelity", "edge", "enc", "dec", "cloud", "resume")
     table = _table("operating points (times in ms)", ("point",), headings)
-    rows = rows_by_point(bundle.plan)
     for point in points:
-        row = rows.get(point.name)
         times = (point.edge_ms, point.encode_ms, point.decode_ms, point.cloud_ms, point.resume_ms)
         table.add_row(
             Text(point.name),
             f"{point.payload_bytes / 1e3:.1f}" if point.remote else "–",
-            f"{row.bytes_p95 / 1e3:.1f}" if row and point.remote else "–",
             f"{point.fidelity:.3f}",
             *(milliseconds(value) if value else "–" for value in times),
         )
-    console.print(table)
+    _print(console, table)
 
 
 def show_rejected(console: Console, rejected: Sequence[RejectedCut]) -> None:
@@ -137,7 +144,7 @@ def show_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
             "yes" if verdict.deterministic else "no",
             said,
         )
-    console.print(table)
+    _print(console, table)
 
 
 def show_profiles(console: Console, old: ProfileFile | None, new: ProfileFile) -> None:
@@ -150,7 +157,7 @@ def show_profiles(console: Console, old: ProfileFile | None, new: ProfileFile) -
         before = old.times.get(name) if old else None
         change = f"{timing.p50_ms / before.p50_ms - 1:+.0%}" if before and before.p50_ms else "–"
         table.add_row(Text(name), *([_spread(before), _spread(timing), change] if old else [_spread(timing)]))
-    console.print(table)
+    _print(console, table)
 
 
 def show_difference(console: Console, difference: Difference) -> None:
@@ -161,8 +168,8 @@ def show_difference(console: Console, difference: Difference) -> None:
         console.print("the same plan; only what devices measured differs")
     _show_changes(console, "facts", difference.facts)
     _show_changes(console, "profiles", difference.profiles)
-    _show_pairs(console, "cuts", difference.cuts, ("elements", "parity_max_rel", "edge_ms", "cloud_ms"))
-    _show_pairs(console, "operating points", difference.points, ("bytes_mean", "fidelity", "edge_ms", "cloud_ms"))
+    _show_pairs(console, "cuts", difference.cuts, _CUT_FACTS)
+    _show_pairs(console, "operating points", difference.points, _POINT_FACTS)
 
 
 def _show_changes(console: Console, title: str, changes: Sequence[Change]) -> None:
@@ -170,19 +177,19 @@ def _show_changes(console: Console, title: str, changes: Sequence[Change]) -> No
         table = _table(title, ("what", "a", "b"), ())
         for change in changes:
             table.add_row(*(Text(_cell(value)) for value in (change.what, change.a, change.b)))
-        console.print(table)
+        _print(console, table)
 
 
-def _show_pairs(console: Console, title: str, pairs: Sequence[Pair], facts: Sequence[str]) -> None:
+def _show_pairs(console: Console, title: str, pairs: Sequence[Pair], facts: Mapping[str, str]) -> None:
+    """One row per cut or point; a figure that is the same in both stands there once."""
     if not pairs:
         return
-    headings = {"bytes_mean": "bytes", "parity_max_rel": "parity", "edge_ms": "edge ms", "cloud_ms": "cloud ms"}
-    columns = chain.from_iterable((f"{headings.get(fact, fact)} a", "b") for fact in facts)
-    table = _table(title, ("", title.removesuffix("s")), tuple(columns))
+    table = _table(f"{title} (a → b)", ("", title.removesuffix("s")), tuple(facts.values()))
     for pair in pairs:
-        cells = chain.from_iterable((_fact(pair.a, fact), _fact(pair.b, fact)) for fact in facts)
-        table.add_row(Text(pair.state, _STATE_STYLE[pair.state]), Text(pair.name), *cells)
-    console.print(table)
+        cells = ((_fact(pair.a, fact), _fact(pair.b, fact)) for fact in facts)
+        shown = (one if one == other else f"{one} → {other}" for one, other in cells)
+        table.add_row(Text(pair.state, _STATE_STYLE[pair.state]), Text(pair.name), *shown)
+    _print(console, table)
 
 
 def _fact(of: Mapping[str, Any] | None, fact: str) -> str:
@@ -206,12 +213,20 @@ def _spread(timing: PartTiming | None) -> str:
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str], more: Sequence[str] = ()) -> Table:
-    """The first column never wraps, `right` are numbers, `more` are words again."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for index, heading in enumerate(left):
-        table.add_column(heading, no_wrap=index == 0, overflow="fold")
+    """Columns of words fold where the terminal is narrow; those in `right` are numbers and stay whole."""
+    tight = (0, 1, 0, 0)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=tight)
+    for heading in left:
+        table.add_column(heading, overflow="fold")
     for heading in right:
         table.add_column(heading, justify="right", no_wrap=True)
     for heading in more:
         table.add_column(heading, overflow="fold")
     return table
+
+
+def _print(console: Console, table: Table) -> None:
+    for column in table.columns:
+        if column.justify == "right":
+            column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
+    console.print(table)

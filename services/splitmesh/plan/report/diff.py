@@ -86,18 +86,10 @@ def compare(a: Bundle, b: Bundle) -> Difference:
 
 
 def _facts(a: Bundle, b: Bundle) -> Iterator[Change]:
-    groups: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = []
-    keys = [bundle.plan.key.model_dump(mode="json", exclude={"manifest_sha256"}) for bundle in (a, b)]
-    groups.append(("", *keys))
-    groups.append(("manifest.", *(bundle.manifest.model_dump(mode="json") for bundle in (a, b))))
-    groups.append(("frames.", a.plan.frames.model_dump(), b.plan.frames.model_dump()))
-    groups.append(("tools.", a.plan.tools, b.plan.tools))
-    told = ("calibrated", "nodes", "frontiers", "batchable", "deterministic", "track_kappa", "track_samples", "notes")
-    groups.append(("", *({name: getattr(bundle.plan, name) for name in told} for bundle in (a, b))))
-    groups.append(("rejected.", *({cut.name: cut.reason for cut in bundle.plan.rejected} for bundle in (a, b))))
-    groups.append(("file ", *({n: f"sha256 {s[:12]}…" for n, s in bundle.plan.files.items()} for bundle in (a, b))))
-    for prefix, one, other in groups:
-        yield from _changes(prefix, one, other)
+    one, other = _facts_of(a), _facts_of(b)
+    for name in dict.fromkeys([*one, *other]):
+        if one.get(name) != other.get(name):
+            yield Change(name, one.get(name), other.get(name))
     if a.plan.strip != b.plan.strip:
         yield Change("strip", *(f"{len(bundle.plan.strip.ops)} nodes" for bundle in (a, b)))
     if a.plan.rows != b.plan.rows:
@@ -106,10 +98,19 @@ def _facts(a: Bundle, b: Bundle) -> Iterator[Change]:
         yield Change("rows measured", f"{len(a.plan.rows)} rows", f"{len(b.plan.rows)} rows, {differ} differ")
 
 
-def _changes(prefix: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Change]:
-    for name in dict.fromkeys([*a, *b]):
-        if a.get(name) != b.get(name):
-            yield Change(f"{prefix}{name}", a.get(name), b.get(name))
+def _facts_of(bundle: Bundle) -> dict[str, Any]:
+    """Every fact of a plan by a name for people, but cuts, rows and the strip."""
+    plan = bundle.plan
+    told = ("calibrated", "nodes", "frontiers", "batchable", "deterministic", "track_kappa", "track_samples", "notes")
+    return {
+        **plan.key.model_dump(mode="json", exclude={"manifest_sha256"}),
+        **{f"manifest.{name}": value for name, value in bundle.manifest.model_dump(mode="json").items()},
+        **{f"frames.{name}": count for name, count in plan.frames.model_dump().items()},
+        **{f"tools.{name}": version for name, version in plan.tools.items()},
+        **{name: getattr(plan, name) for name in told},
+        **{f"rejected.{cut.name}": cut.reason for cut in plan.rejected},
+        **{f"file {name}": f"sha256 {digest[:12]}…" for name, digest in plan.files.items()},
+    }
 
 
 def _pairs(a: list[dict[str, Any]], b: list[dict[str, Any]], facts: tuple[str, ...]) -> tuple[Pair, ...]:
