@@ -139,6 +139,13 @@ def test_yolo(outputs: dict, known: dict, post: dict, labels: int | tuple) -> No
     assert "number of cells of" in notes and "channel order can't be seen" in notes
 
 
+def test_a_set_predictor_in_the_same_form_has_no_grid() -> None:
+    manifest, _ = guessed({"output0": unit(1, 300, 84)}, operators=["TopK"])
+    post = manifest.postprocess
+    assert (post.kind, post.box_per, post.objectness, post.coordinates) == ("yolo", "row", False, "unit")
+    assert len(manifest.labels) == 80
+
+
 def test_yolov6_has_an_objectness_of_one() -> None:
     table = decoded(85)
     table[:, :, 4] = 1

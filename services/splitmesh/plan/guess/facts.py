@@ -13,7 +13,7 @@ import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from splitmesh.errors import ModelError
-from splitmesh.plan.graph.view import real_inputs, subgraphs
+from splitmesh.plan.graph.names import real_inputs, subgraphs
 from splitmesh.plan.manifest import Shape
 
 _SMALL = 64

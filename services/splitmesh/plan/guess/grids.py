@@ -18,6 +18,8 @@ _MASKS = 32
 """Mask coefficients per box, where an output of as many prototypes is there too."""
 _POSE_ROWS = 56
 """Values per box of a person with 17 key points of three numbers each: 4 + 1 + 51."""
+_QUERIES = 1000
+"""Most boxes of a set predictor, which has no grid."""
 _NEAR = 4.0
 """A decoded centre is, as a rule, not further than so many cells from the cell that found it."""
 
@@ -70,6 +72,8 @@ def read_grid(e: Evidence) -> Reading | None:
             found = _rows(e, output, along_rows, second)
             if found is not None:
                 return found
+        if first <= _QUERIES and second == 4 + (len(e.named_classes) or 80):
+            return _yolo(e, output, None, "row", second)
     return None
 
 
@@ -101,9 +105,10 @@ def _rows(e: Evidence, output: Output, grid: Grid, width: int) -> Reading | None
     return Reading(post, labels, YOLOX, (said, named))
 
 
-def _yolo(e: Evidence, output: Output, grid: Grid, box_per: Literal["row", "column"], width: int) -> Reading:
+def _yolo(e: Evidence, output: Output, grid: Grid | None, box_per: Literal["row", "column"], width: int) -> Reading:
     table = _table(output, box_per)
-    with_objectness = box_per == "row" and (grid.anchors == 3 or width - 4 not in (len(e.named_classes) or 80, 1))
+    plain = width - 4 in (len(e.named_classes) or 80, 1)
+    with_objectness = box_per == "row" and grid is not None and (grid.anchors == 3 or not plain)
     first = 4 + with_objectness
     classes = _classes(e, width - first)
     scores = table[:, 4 : first + classes]
@@ -113,8 +118,9 @@ def _yolo(e: Evidence, output: Output, grid: Grid, box_per: Literal["row", "colu
     rest = width - first - classes
     boxes = output.inner[1 if box_per == "column" else 0]
     said = (
-        f"took {output} as boxes in the manner of YOLO{'v5' if with_objectness else 'v8'}, because {boxes} is the "
-        f"number of cells of {grid.said(e)}; {first} + {classes} values each"
+        f"took {output} as {boxes} boxes of {first} + {classes} values, in the manner of "
+        + ("YOLOv5" if with_objectness else "YOLOv8")
+        + (f", because {boxes} is the number of cells of {grid.said(e)}" if grid else "")
         + (f" and {rest} that are skipped" if rest else "")
         + (", scores in [0, 1]" if activation == "none" else ", scores to go through sigmoid")
         + (", boxes in pixels of the input" if coordinates == "pixels" else ", boxes in 0 … 1")
