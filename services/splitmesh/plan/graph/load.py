@@ -52,7 +52,7 @@ def load_model(path: Path) -> ModelProto:
         for each in stored:
             opened[each.file].seek(each.offset)
             each.tensor.raw_data = opened[each.file].read(each.length)
-            each.tensor.data_location = TensorProto.DEFAULT
+            each.tensor.ClearField("data_location")
             del each.tensor.external_data[:]
     _put_in_order(model.graph, path)
     return model
