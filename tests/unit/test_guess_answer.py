@@ -253,9 +253,10 @@ def test_tensorflow_detectors() -> None:
         (unit(1, 300, 4), logits(1, 300, 80), "Sigmoid", ("cxcywh", "unit", "sigmoid", "none", True), 80),
         (corners(8400, 640.0, 1), unit(1, 8400, 80), "Add", ("xyxy", "pixels", "none", "none", False), 80),
         (corners(4420, 1.0, 1), probabilities(1, 4420, 2), "Concat", ("xyxy", "unit", "none", "first", False), 2),
+        (corners(500, 1.0, 1), unit(1, 500), "Add", ("xyxy", "unit", "none", "none", True), 1),
         (corners(2535, 1.0, 1)[:, :, None], unit(1, 2535, 80), "Concat", ("xyxy", "unit", "none", "none", False), 80),
     ],
-    ids=["detr", "rt-detr", "yolo-nas", "ultraface", "yolov4"],
+    ids=["detr", "rt-detr", "yolo-nas", "ultraface", "one class", "yolov4"],
 )
 def test_boxes_with_a_score_per_class(
     boxes: np.ndarray, scores: np.ndarray, closing: str, expected: tuple, labels: int

@@ -101,7 +101,7 @@ def read_separate(e: Evidence) -> Reading | None:
         if scores is None or order is None:
             continue
         coordinates = _coordinates(boxes)
-        width = scores.shape[-1] or 1
+        width = 1 if _is_list(scores, n) else scores.shape[-1] or 1
         few = n <= _FEW
         activation, background = _activation(scores, width, few=few)
         count = width - (background == "last")
@@ -145,8 +145,8 @@ def _is_list(output: Output, n: int | None) -> bool:
 
 
 def _is_table(output: Output, n: int) -> bool:
-    """Some numbers per box, (…, N, C), or one."""
-    return output.port.is_float and len(output.shape) >= 2 and n in (output.shape[-2], output.shape[-1])
+    """Some numbers per box, (…, N, C), or one, (…, N)."""
+    return output.port.is_float and (_is_list(output, n) or (len(output.shape) > 1 and output.shape[-2] == n))
 
 
 def _is_one(output: Output) -> bool:
