@@ -28,7 +28,7 @@ from splitmesh.lab.artifacts import versions
 from splitmesh.lab.display import Display
 from splitmesh.lab.records import read_records
 from splitmesh.lab.stages import gather
-from splitmesh.plan.bundle.old_read import read_bundle
+from splitmesh.plan.bundle.read import read_bundle
 from splitmesh.settings.model import LabSettings
 
 RESULTS = Path(__file__).resolve().parent / "results"

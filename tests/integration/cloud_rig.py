@@ -19,9 +19,11 @@ from splitmesh.cloud.service import Worker, WorkerOptions
 from splitmesh.codec.features import encode_features
 from splitmesh.codec.picture import encode_picture
 from splitmesh.frames.normalize import Normalizer
-from splitmesh.inference.planning.builder import ensure_plan
+from splitmesh.inference.planning.make import make_plan
+from splitmesh.inference.planning.request import PlanRequest
 from splitmesh.inference.session import open_session
-from splitmesh.plan.bundle.old_read import Bundle
+from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.footage import Footage
 from splitmesh.telemetry.metrics import Metrics
 from splitmesh.telemetry.tracing import Tracing
 from splitmesh.wire import headers, subjects
@@ -44,7 +46,7 @@ async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("plan")
     model = save(residual_classifier(), folder / "model.onnx")
-    return ensure_plan(model, classifier_manifest(), [], folder / "tiny.plan", progress=lambda *_: None)
+    return make_plan(PlanRequest(model, classifier_manifest()), Footage(), folder / "tiny.plan", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

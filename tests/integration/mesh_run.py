@@ -17,14 +17,16 @@ import pytest
 
 from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
-from splitmesh.inference.planning.builder import ensure_plan
+from splitmesh.inference.planning.make import make_plan
+from splitmesh.inference.planning.request import PlanRequest
 from splitmesh.lab.child import Child
 from splitmesh.lab.commands import clean_environment, command_line
 from splitmesh.lab.records import read_records
 from splitmesh.media.clip import write_test_clip
 from splitmesh.models.registry import resolve_model
-from splitmesh.plan.bundle.old_read import Bundle
-from splitmesh.provision.plan import calibration
+from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.footage import Clip, Footage
+from splitmesh.provision.footage import read_footage
 from splitmesh.telemetry.spanlog import read_spans
 from splitmesh.telemetry.spanrow import SpanRow
 
@@ -78,15 +80,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     folder = tmp_path_factory.mktemp("scene")
     clip = write_test_clip(folder / "shapes.mp4")
     model = resolve_model("coco-ssdlite", cache=folder / "cache")
-    found = calibration(str(clip), model.manifest)
-    bundle = ensure_plan(
-        model.path,
-        model.manifest,
-        found.pictures[:_PICTURES],
-        folder / "coco.plan",
-        progress=lambda *_: None,
-        anchors=model.anchors,
-        frame_interval_ms=found.interval_ms,
+    video = read_footage([str(clip)], [], model.manifest, lambda *_: None).clips[0]
+    few = Footage((Clip(video.pictures[:_PICTURES], video.interval_ms),))
+    bundle = make_plan(
+        PlanRequest(model.path, model.manifest, model.anchors), few, folder / "coco.plan", lambda *_: None
     )
     return Scene(clip, bundle)
 

@@ -20,7 +20,7 @@ from splitmesh.cloud.command import share_threads
 from splitmesh.cloud.hosted import Hosted
 from splitmesh.errors import NoResponders
 from splitmesh.frames.answer import Answer
-from splitmesh.plan.bundle.old_read import Bundle
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.telemetry.spanlog import frame_spans, read_spans
 from splitmesh.wire.messages import InferReply
 

@@ -16,7 +16,7 @@ from splitmesh.cloud.hosted import Hosted
 from splitmesh.cloud.service import Worker
 from splitmesh.errors import NoResponders
 from splitmesh.frames.answer import Answer
-from splitmesh.plan.bundle.old_read import Bundle
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.wire import subjects
 from splitmesh.wire.messages import Cancel, InferReply, Nack, NackCode
 

@@ -17,7 +17,7 @@ from splitmesh.codec.picture import encode_picture
 from splitmesh.frames.answer import Answer
 from splitmesh.frames.normalize import Normalizer
 from splitmesh.inference.session import open_session
-from splitmesh.plan.bundle.old_read import Bundle
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.telemetry.spanlog import frame_spans, read_spans
 from splitmesh.wire import headers, subjects
 from splitmesh.wire.messages import Heartbeat, InferReply, InferRequest, NackCode

@@ -18,8 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from splitmesh.bus.server import EmbeddedServer
 from splitmesh.frames.outcome import Outcome
-from splitmesh.inference.planning.builder import ensure_plan
-from splitmesh.plan.bundle.old_read import Bundle
+from splitmesh.inference.planning.make import make_plan
+from splitmesh.inference.planning.request import PlanRequest
+from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.footage import Clip, Footage
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 from plan_graphs import SIZE, classifier_manifest, moving_squares, residual_classifier, save
@@ -36,7 +38,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def planned(model: onnx.ModelProto, folder: Path, pictures: list[np.ndarray], **changes: object) -> Bundle:
     path = save(model, folder / "model.onnx")
-    return ensure_plan(path, classifier_manifest(**changes), pictures, folder / "made.plan", progress=lambda *_: None)
+    footage = Footage((Clip(tuple(pictures), 1000.0 / 30),)) if pictures else Footage()
+    return make_plan(
+        PlanRequest(path, classifier_manifest(**changes)), footage, folder / "made.plan", lambda *_: None
+    )
 
 
 def alone(source: Path | str, plan: Path | str, **changes: object) -> dict[str, object]:
@@ -127,7 +132,7 @@ def remove_manifest(plan: Path) -> None:
 
 
 def tamper_model(plan: Path) -> None:
-    with (plan / "full.onnx").open("ab") as file:
+    with (plan / "parts" / "full.onnx").open("ab") as file:
         file.write(b"x")
 
 
@@ -140,7 +145,7 @@ def tamper_plan(plan: Path) -> None:
     [
         ("edge", remove_manifest, "manifest.json"),
         ("edge", tamper_plan, "plan.json"),
-        ("cloud", tamper_model, "full.onnx"),
+        ("cloud", tamper_model, "parts/full.onnx"),
     ],
 )
 async def test_a_plan_that_was_tampered_with_is_refused(
@@ -152,7 +157,7 @@ async def test_a_plan_that_was_tampered_with_is_refused(
     values = alone(scene.clip, plan) if section == "edge" else {"plan": plan, "nats_url": NOWHERE}
     async with node(section, tmp_path / section, ready=False, **values) as process:
         await process.ended()
-    complains(process, 1, str(plan / file), "build it again")
+    complains(process, 1, str(plan / file), "splitmesh plan")
 
 
 async def test_a_corrupt_model_and_one_without_manifest_are_told_by_name(

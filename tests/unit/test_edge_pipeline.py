@@ -31,10 +31,12 @@ from splitmesh.errors import InferenceError
 from splitmesh.frames.answer import Answer
 from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
-from splitmesh.inference.planning.builder import ensure_plan
+from splitmesh.inference.planning.make import make_plan
+from splitmesh.inference.planning.request import PlanRequest
 from splitmesh.media.captured import Captured
 from splitmesh.media.prepare import Preparer
-from splitmesh.plan.bundle.old_read import Bundle
+from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.footage import Footage
 from splitmesh.policy.decision import Decision, Forecast
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.world import World
@@ -202,7 +204,7 @@ class Rig:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("plan")
     model = save(residual_classifier(), folder / "model.onnx")
-    return ensure_plan(model, classifier_manifest(), [], folder / "tiny.plan", progress=lambda *_: None)
+    return make_plan(PlanRequest(model, classifier_manifest()), Footage(), folder / "tiny.plan", lambda *_: None)
 
 
 @pytest.fixture

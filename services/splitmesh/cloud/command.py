@@ -13,7 +13,7 @@ from splitmesh.bus.interest import BusState
 from splitmesh.bus.nats import NatsBus, connect_nats
 from splitmesh.cloud.hosted import Hosted
 from splitmesh.cloud.service import Worker, WorkerOptions
-from splitmesh.plan.bundle.old_read import Bundle
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.provision.parts import log_stages, provide_parts
 from splitmesh.settings.model import CloudSettings
 from splitmesh.settings.process import announce_ready, pin_process, settle_memory

@@ -17,7 +17,7 @@ from splitmesh.errors import FrameShapeError, InferenceError, MeshError, ModelEr
 from splitmesh.frames.answer import F32, Answer
 from splitmesh.frames.normalize import Normalizer
 from splitmesh.inference.session import Session, open_session
-from splitmesh.plan.bundle.old_read import Bundle
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.wire.messages import HostedModel
 
 _WARM_RUNS = 5
@@ -61,9 +61,8 @@ class Hosted:
         whole = open_session(bundle.full_path, threads=threads, providers=providers)
         self._parts = {"": _Part(whole, {})}
         for cut in bundle.cuts:
-            shapes = dict(zip(cut.tensors, cut.shapes, strict=True))
             session = open_session(bundle.tail_path(cut.name), threads=threads, providers=providers)
-            self._parts[cut.name] = _Part(session, shapes)
+            self._parts[cut.name] = _Part(session, cut.shapes)
 
     @property
     def cuts(self) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from splitmesh.edge.settlement import Settlement
 from splitmesh.errors import BusUnavailable
 from splitmesh.media.prepare import Preparer
 from splitmesh.media.source import open_source
-from splitmesh.plan.bundle.old_read import Bundle
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.policy.baselines import LocalOnly, make_policy
 from splitmesh.policy.world import World
 from splitmesh.provision.parts import log_stages

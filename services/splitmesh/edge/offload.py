@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from splitmesh.bus.base import Bus, Message, Subscription
 from splitmesh.errors import BusError, BusUnavailable, MeshError, WireError
 from splitmesh.frames.answer import Answer
-from splitmesh.plan.bundle.old_read import Bundle
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.world import RemoteTimes, World
 from splitmesh.wire import headers, subjects

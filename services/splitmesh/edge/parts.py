@@ -12,7 +12,7 @@ import numpy.typing as npt
 from splitmesh.edge.device import DeviceJob
 from splitmesh.frames.answer import Answer
 from splitmesh.inference.session import Session, open_session
-from splitmesh.plan.bundle.old_read import Bundle
+from splitmesh.plan.bundle.read import Bundle
 
 Tensors = dict[str, npt.NDArray[np.float32]]
 _WARM_UP_RUNS = 2

@@ -20,7 +20,8 @@ from splitmesh.lab.summary import Fidelity
 from splitmesh.media.captured import Captured
 from splitmesh.media.prepare import Preparer
 from splitmesh.media.source import open_source
-from splitmesh.plan.bundle.old_read import Bundle, file_sha256
+from splitmesh.plan.bundle.format import file_sha256
+from splitmesh.plan.bundle.read import Bundle
 
 _SAMPLE_MAX = 600
 _SAMPLE_BYTES = 64 * 2**20

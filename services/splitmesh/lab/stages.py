@@ -7,9 +7,9 @@ from pathlib import Path
 
 from splitmesh.lab.display import Display
 from splitmesh.models.registry import ResolvedModel, default_clip
-from splitmesh.plan.bundle.old_read import Bundle
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.provision.model import provide_model
-from splitmesh.provision.plan import calibrated_plan
+from splitmesh.provision.plan import edge_plan
 from splitmesh.settings.model import LabSettings
 
 
@@ -36,6 +36,6 @@ def gather(settings: LabSettings, display: Display) -> Ingredients:
             source = str(default_clip(stage.report))
     else:
         source = settings.source
-    with display.stage("plan: cuts, profile, codec calibration") as stage:
-        bundle = calibrated_plan(model, source, threads=settings.threads, progress=stage.report)
+    with display.stage("plan: cuts, rates, times of this machine") as stage:
+        bundle = edge_plan(model, source, threads=settings.threads, progress=stage.report)
     return Ingredients(model, source, bundle)

@@ -41,7 +41,7 @@ class Sample:
 
     picture: Rgb
     where: str
-    """For messages: "frame 3 of clip 1"; both count from 1."""
+    """Its name, in messages too: "frame 3 of clip 1"; both count from 1."""
     motion: float | None
     """`frames.track.motion` since the frame before it, [0, 1]; None where none is known."""
     for_fit: bool
@@ -129,13 +129,14 @@ def evenly(items: Sequence[T], count: int) -> list[T]:
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
-def made_up(*, height: int, width: int, count: int = 4) -> Footage:
+def made_up(*, height: int, width: int, count: int = 4) -> tuple[Sample, ...]:
     """Smooth random stills, always the same: they excite every channel, and any two machines see the same ones."""
     rng = np.random.default_rng(7)
     rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
-    pictures = []
-    for _ in range(count):
+    samples = []
+    for number in range(1, count + 1):
         coarse = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
         noise = rng.integers(0, 32, (height, width, 3))
-        pictures.append(np.clip(coarse[rows][:, columns].astype(np.int32) + noise, 0, 255).astype(np.uint8))
-    return Footage((Clip(tuple(pictures), None),))
+        picture = np.clip(coarse[rows][:, columns].astype(np.int32) + noise, 0, 255).astype(np.uint8)
+        samples.append(Sample(picture, f"made-up picture {number}", None, for_fit=False))
+    return tuple(samples)

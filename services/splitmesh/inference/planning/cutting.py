@@ -150,5 +150,5 @@ def _inputs(request: PlanRequest) -> Sequence[dict[str, npt.NDArray[Any]]]:
     """Two different pictures, the same on every machine."""
     manifest = request.manifest
     normalizer = Normalizer.from_manifest(manifest)
-    samples = made_up(height=manifest.height, width=manifest.width, count=2).samples
+    samples = made_up(height=manifest.height, width=manifest.width, count=2)
     return [{manifest.input: normalizer.normalize(sample.picture)} for sample in samples]

@@ -31,7 +31,7 @@ from splitmesh.inference.providers import describe_device
 from splitmesh.inference.session import open_session
 from splitmesh.plan.answers.postprocess import build_postprocess
 from splitmesh.plan.bundle.draft import BundleDraft, add_profile
-from splitmesh.plan.bundle.read import Bundle, read_bundle
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.bundle.schema import FrameCounts, PartTiming, ProfileFile, RejectedCut
 from splitmesh.plan.calibrate import KAPPA_PRIOR, fit_track_kappa
 from splitmesh.plan.footage import Footage, Sample, evenly, made_up
@@ -210,15 +210,24 @@ def parity_samples(footage: Footage, manifest: Manifest) -> list[Sample]:
     real = evenly(footage.samples, PARITY_FRAMES)
     if len(real) == PARITY_FRAMES:
         return real
-    return [*real, *made_up(height=manifest.height, width=manifest.width).samples]
+    return [*real, *made_up(height=manifest.height, width=manifest.width)]
 
 
 def put_profile(
     bundle: Bundle, whole: Whole, times: dict[str, PartTiming], *, name: str, edge_slowdown: float
 ) -> Bundle:
     """Add the times to the plan as the profile of device class `name` ("": made from device and threads)."""
+    profile = profile_of(bundle, whole, times, name=name, edge_slowdown=edge_slowdown)
+    add_profile(bundle.folder, profile)
+    return bundle.with_profile(profile)
+
+
+def profile_of(
+    bundle: Bundle, whole: Whole, times: dict[str, PartTiming], *, name: str, edge_slowdown: float
+) -> ProfileFile:
+    """The times as a profile of the plan, for device class `name` ("": made from device and threads)."""
     device = describe_device(whole.session.provider)
-    profile = ProfileFile(
+    return ProfileFile(
         plan_sha256=bundle.plan_sha256,
         device_class=name or device_class(device, whole.session.threads),
         device=device,
@@ -228,8 +237,6 @@ def put_profile(
         edge_slowdown=edge_slowdown,
         times=dict(sorted(times.items())),
     )
-    add_profile(bundle.folder, profile)
-    return read_bundle(bundle.folder, verify=False).select(device_class=profile.device_class)
 
 
 def tools() -> dict[str, str]:

@@ -6,13 +6,15 @@ import onnx
 
 from splitmesh.errors import ModelError
 from splitmesh.inference.planning.cutting import precision_of
-from splitmesh.inference.planning.make import parity_samples, put_profile
+from splitmesh.inference.planning.make import parity_samples, profile_of
 from splitmesh.inference.planning.parity import Verdict, check_parity, failed, open_part
 from splitmesh.inference.planning.stages import Progress, each, slice_of, stage
 from splitmesh.inference.planning.times import Located, coding_times, part_times
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.inference.session import open_session
+from splitmesh.plan.bundle.draft import add_profile
 from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.bundle.schema import ProfileFile
 from splitmesh.plan.footage import Footage, made_up
 from splitmesh.plan.graph.view import GraphView
 
@@ -49,20 +51,47 @@ def measure_profile(
     edge_slowdown: float = 1.0,
     progress: Progress,
 ) -> Bundle:
-    """Measure every part and codec of a plan on this machine and add the profile. Returns the plan with it selected.
+    """Add the profile of this machine to a plan's folder. Returns the plan with it selected.
+
+    See `measured_profile`. Raises ModelError, InferenceError, OutputError.
+    """
+    profile = measured_profile(
+        bundle,
+        footage,
+        device_class=device_class,
+        threads=threads,
+        providers=providers,
+        edge_slowdown=edge_slowdown,
+        progress=progress,
+    )
+    add_profile(bundle.folder, profile)
+    return bundle.with_profile(profile)
+
+
+def measured_profile(
+    bundle: Bundle,
+    footage: Footage,
+    *,
+    device_class: str = "",
+    threads: int = 1,
+    providers: tuple[str, ...] = ("auto",),
+    edge_slowdown: float = 1.0,
+    progress: Progress,
+) -> ProfileFile:
+    """Measure every part and codec of a plan on this machine; the plan's folder stays as it is.
 
     On a frame of `footage`, else on a made-up picture: times hardly depend on it. progress: stage "profile".
-    Raises ModelError, InferenceError, OutputError.
+    Raises ModelError, InferenceError, FrameShapeError.
     """
     whole = _whole(bundle, threads, providers)
     height, width = bundle.manifest.height, bundle.manifest.width
     footage.check(height=height, width=width)
-    samples = (footage or made_up(height=height, width=width, count=1)).samples
+    samples = footage.samples or made_up(height=height, width=width, count=1)
     picture = samples[len(samples) // 2].picture
     step, cuts = stage(progress, "profile"), _located(bundle)
     times = part_times(whole, cuts, picture, slice_of(step, 0, 2), providers=providers)
     times |= coding_times(whole, cuts, bundle.plan.rows, picture, slice_of(step, 1, 2), providers=providers)
-    return put_profile(bundle, whole, times, name=device_class, edge_slowdown=edge_slowdown)
+    return profile_of(bundle, whole, times, name=device_class, edge_slowdown=edge_slowdown)
 
 
 def _whole(bundle: Bundle, threads: int, providers: tuple[str, ...]) -> Whole:
