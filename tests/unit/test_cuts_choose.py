@@ -75,6 +75,8 @@ def test_keep_drops_what_serves_nobody() -> None:
         (0.22, Screened(700, 0.90), True),  # sends less
         (0.22, Screened(1000, 1.0), True),  # keeps more
         (0.4, Screened(100, 0.2), False),  # coding breaks it
+        (0.7, Screened(3000, 0.99), True),  # saves a tenth per byte of what the other saves, and a little
+        (0.7, Screened(3800, 0.99), False),  # the whole model here is hardly slower, and sends nothing
     ],
 )
 def test_keep_weighs_bytes_fidelity_and_place(share: float, measured: Screened, stays: bool) -> None:

@@ -27,6 +27,9 @@ LEAST_FIDELITY = 0.5
 FIDELITY_NOISE = 0.005
 """Fidelities closer than this are the same: calibration sees tens of frames."""
 
+LEAST_SAVING = 0.1
+"""Of the thriftiest cut's saving per byte."""
+
 
 @dataclass(frozen=True, slots=True)
 class Screened:
@@ -81,13 +84,16 @@ def keep(
     """At most `count` of `cuts` by what was measured, in order of `node_index`, and why the others go.
 
     A cut goes if it keeps less than half of what the best one keeps, or if an earlier and a later one (or one of its
-    own head share) both send no more and keep no less: it is best for no edge, link or worker. Of the rest the first
-    is the one that sends least for what it keeps; each further one adds most: the gap in head share to the nearest
-    kept one or to 1, by that same worth. At least one stays if there is any. Raises KeyError for a cut that was not
-    screened.
+    own head share) both send no more and keep no less: it is best for no edge, link or worker. It also goes if per
+    byte it saves the edge less than a tenth of what another saves: the whole model here sends nothing at all, and is
+    hardly slower. Of the rest the first is the one that sends least for what it keeps; each further one adds most: the
+    gap in head share to the nearest kept one or to 1, by that same worth. At least one stays if there is any. Raises
+    KeyError for a cut that was not screened.
     """
     why: dict[str, str] = {}
     best = max((screened[c.name].fidelity for c in cuts), default=0.0)
+    usable = [c for c in cuts if screened[c.name].fidelity >= LEAST_FIDELITY * best]
+    thrifty = max(usable, key=lambda c: (_saved_per_byte(c, screened), c.name), default=None)
     for cut in cuts:
         fidelity = screened[cut.name].fidelity
         pair = _dominating(cut, cuts, screened)
@@ -97,6 +103,8 @@ def keep(
             why[cut.name] = f"{pair[0].name}, as early, sends no more and keeps no less"
         elif pair:
             why[cut.name] = f"{pair[0].name} before and {pair[1].name} behind it send no more and keep no less"
+        elif thrifty and _saved_per_byte(cut, screened) < LEAST_SAVING * _saved_per_byte(thrifty, screened):
+            why[cut.name] = f"{_saving(cut, screened)}; {thrifty.name} {_saving(thrifty, screened)}"
     rest = [c for c in cuts if c.name not in why]
     kept: list[Cut] = []
     while rest and len(kept) < count:
@@ -167,6 +175,15 @@ def _dominating(cut: Cut, cuts: Sequence[Cut], screened: Mapping[str, Screened])
     if both:
         return _nearest(cut, both), _nearest(cut, both)
     return (_nearest(cut, earlier), _nearest(cut, later)) if earlier and later else None
+
+
+def _saved_per_byte(cut: Cut, screened: Mapping[str, Screened]) -> float:
+    return (1.0 - cut.head_share) / max(screened[cut.name].bytes_mean, 1.0)
+
+
+def _saving(cut: Cut, screened: Mapping[str, Screened]) -> str:
+    sent = screened[cut.name].bytes_mean / 1000
+    return f"saves the edge {100 * (1 - cut.head_share):.0f} % of the work for {sent:.1f} kB"
 
 
 def _measured_gain(cut: Cut, kept: Sequence[Cut], of: Screened) -> float:
