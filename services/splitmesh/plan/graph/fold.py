@@ -17,7 +17,7 @@ from splitmesh.plan.graph.constants import constant_tensor
 from splitmesh.plan.graph.emit import INTEGERS, default_opset
 from splitmesh.plan.graph.evaluate import evaluate
 from splitmesh.plan.graph.inline import inline_branch
-from splitmesh.plan.graph.names import all_names, reads, real_inputs, rename_reads, subgraphs
+from splitmesh.plan.graph.names import all_names, defined_inside, reads, real_inputs, rename_reads
 from splitmesh.plan.graph.shapes import SMALL_ELEMENTS, declare_outputs, infer
 
 Array = npt.NDArray[Any]
@@ -58,7 +58,7 @@ class _Round:
         self._instead: dict[str, str] = {}
         self._outputs = {o.name for o in self._graph.output}
         self._read = {name for node in self._graph.node for name in reads(node)} | self._outputs
-        self._inner = {name for node in self._graph.node for body in subgraphs(node) for name in all_names(body)}
+        self._inner = defined_inside(self._graph.node)
         self._taken = all_names(self._graph)
 
     def run(self) -> bool:
@@ -97,7 +97,7 @@ class _Round:
         if node.domain not in ("", "ai.onnx") or node.op_type not in ("Identity", "Dropout"):
             return False
         source, target = node.input[0], node.output[0]
-        if target in self._outputs or (target in self._inner and source in self._inner):
+        if target in self._outputs or source in self._inner:
             return False
         if node.op_type == "Dropout" and not self._drops_nothing(node):
             return False

@@ -52,6 +52,12 @@ def defined(graph: GraphProto) -> set[str]:
     return made | {i.name for i in graph.input} | set(weights(graph))
 
 
+def defined_inside(nodes: Iterable[NodeProto]) -> set[str]:
+    """Names that bodies at any depth give to tensors."""
+    bodies = [body for node in nodes for body in subgraphs(node)]
+    return {name for body in bodies for name in defined(body) | defined_inside(body.node)}
+
+
 def all_names(graph: GraphProto) -> set[str]:
     """Every name of a tensor that appears in the graph or in a body at any depth."""
     names = defined(graph) | {o.name for o in graph.output}
