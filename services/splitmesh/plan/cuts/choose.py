@@ -86,9 +86,9 @@ def keep(
     A cut goes if it keeps less than half of what the best one keeps, or if an earlier and a later one (or one of its
     own head share) both send no more and keep no less: it is best for no edge, link or worker. It also goes if per
     byte it saves the edge less than a tenth of what another saves: the whole model here sends nothing at all, and is
-    hardly slower. Of the rest the first is the one that sends least for what it keeps; each further one adds most: the
-    gap in head share to the nearest kept one or to 1, by that same worth. At least one stays if there is any. Raises
-    KeyError for a cut that was not screened.
+    hardly slower. Of the rest the first is the one that sends least for what it keeps; each further one adds most:
+    the gap in head share to the nearest kept one or to 1, by that same worth. At least one stays if there is any.
+    Raises KeyError for a cut that was not screened.
     """
     why: dict[str, str] = {}
     best = max((screened[c.name].fidelity for c in cuts), default=0.0)
