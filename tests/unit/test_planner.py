@@ -1,24 +1,28 @@
 from __future__ import annotations
 
-import json
+import re
 import shutil
-import threading
 from pathlib import Path
 
 import numpy as np
+import odd_graphs
 import onnx
 import plan_graphs
 import pytest
-from plan_graphs import classifier_manifest, moving_squares
+from plan_graphs import SIZE, classifier_manifest, moving_squares
 
 from splitmesh.codec.registry import FEATURE_CODECS, PICTURE_CODECS
-from splitmesh.errors import FrameShapeError, ModelError, OutputError
+from splitmesh.errors import FrameShapeError, InferenceError, ModelError, OutputError
 from splitmesh.frames.normalize import Normalizer
-from splitmesh.inference.planning import builder as planner
-from splitmesh.inference.planning.builder import ensure_plan
-from splitmesh.inference.profile import profile_parts, timing
+from splitmesh.inference.planning import examine
+from splitmesh.inference.planning.make import make_plan
+from splitmesh.inference.planning.request import PlanRequest, plan_key
+from splitmesh.inference.planning.stages import STAGES
+from splitmesh.inference.planning.verify import measure_profile, verify_plan
 from splitmesh.inference.session import open_session
-from splitmesh.plan.bundle.old_read import Bundle, read_bundle, summarize
+from splitmesh.plan.bundle.read import Bundle, read_bundle
+from splitmesh.plan.footage import Clip, Footage
+from splitmesh.plan.manifest import Manifest
 from splitmesh.policy.point import Place
 
 
@@ -28,291 +32,335 @@ class Seen:
     def __init__(self) -> None:
         self.steps: list[tuple[str, float]] = []
 
-    def __call__(self, stage: str, fraction: float) -> None:
-        self.steps.append((stage, fraction))
+    def __call__(self, stage: str, share: float) -> None:
+        self.steps.append((stage, share))
 
     @property
     def stages(self) -> list[str]:
         return list(dict.fromkeys(stage for stage, _ in self.steps))
 
+    def shares(self, stage: str) -> list[float]:
+        return [share for name, share in self.steps if name == stage]
 
-def build(model: Path, out: Path, count: int = 20, **options: object) -> tuple[Bundle, Seen]:
-    seen = Seen()
-    bundle = ensure_plan(model, classifier_manifest(), moving_squares(count), out, progress=seen, **options)
-    return bundle, seen
+
+def squares(count: int = 20) -> Footage:
+    return Footage((Clip(tuple(moving_squares(count)), 100.0),))
+
+
+def build(
+    model: onnx.ModelProto, out: Path, footage: Footage, manifest: Manifest | None = None, **asked: object
+) -> Bundle:
+    path = plan_graphs.save(model, out.with_suffix(".onnx"))
+    request = PlanRequest(path, manifest or classifier_manifest(), providers=("cpu",), **asked)  # type: ignore[arg-type]
+    return make_plan(request, footage, out, Seen())
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle, Seen]:
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, seen: Seen) -> Bundle:
     folder = tmp_path_factory.mktemp("plan")
-    model = plan_graphs.save(plan_graphs.residual_classifier(), folder / "tiny.onnx")
-    return model, *build(model, folder / "tiny.plan")
+    path = plan_graphs.save(plan_graphs.residual_classifier(), folder / "tiny.onnx")
+    footage = Footage((*squares(20).clips, Clip(tuple(moving_squares(9)), None)))
+    request = PlanRequest(path, classifier_manifest(), providers=("cpu",), notes=("a guess",), device_class="here")
+    return make_plan(request, footage, folder / "tiny.plan", seen)
 
 
-@pytest.fixture
-def copied(made: tuple[Path, Bundle, Seen], tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made[1].folder, tmp_path / "moved" / "copy.plan"))
-
-
-def test_a_plan_has_cuts_points_and_progress(made: tuple[Path, Bundle, Seen]) -> None:
-    _, bundle, seen = made
-    assert len(bundle.cuts) >= 3
-    assert all(cut.parity_error <= 1e-4 for cut in bundle.cuts)
-    names = [p.name for p in bundle.points]
-    assert names == sorted(names)
-    assert {"track", "local"} <= set(names) and 2 < len(names) <= 18
-    for point in bundle.points:
-        assert 0 <= point.fidelity <= 1
-        if point.place is Place.SPLIT:
-            assert point.cut in {c.name for c in bundle.cuts}
-            assert point.edge_ms > 0 and point.cloud_ms == point.resume_ms > 0
-            assert point.level in FEATURE_CODECS[point.codec]
-        if point.place is Place.FRAME:
-            assert point.edge_ms == 0 and point.cloud_ms > 0 and point.level in PICTURE_CODECS[point.codec]
-        if point.remote:
-            assert point.payload_bytes > 0 and point.encode_ms > 0 and point.decode_ms > 0
+def test_a_plan_has_cuts_rows_and_points(made: Bundle) -> None:
+    plan = made.plan
+    assert 3 <= len(made.cuts) <= 4
+    for cut in made.cuts:
+        assert cut.parity_max_rel <= 1e-4 and cut.deterministic and cut.batchable
+    assert plan.deterministic and plan.batchable and plan.calibrated
+    assert (plan.frames.parity, plan.frames.fit, plan.frames.evaluate) == (16, 6 + 3, 20)
     levels = sum(map(len, FEATURE_CODECS.values()))
-    assert len(bundle.plan.calibration) == levels * len(bundle.cuts) + sum(map(len, PICTURE_CODECS.values()))
-    assert bundle.plan.frames == 20 and bundle.plan.track_samples > 0
-    assert seen.stages == ["cuts", "parity", "profile", "reference", "calibrate", "track", "write"]
-    shares = [fraction for _, fraction in seen.steps]
-    assert shares == sorted(shares) and shares[0] == 0.0 and shares[-1] == 1.0
+    assert len(plan.rows) == levels * len(made.cuts) + sum(map(len, PICTURE_CODECS.values()))
+    for row in plan.rows:
+        assert 0 < row.bytes_mean <= row.bytes_p95 * 1.5 and row.metrics.keys() == {"top1", "top5", "kl"}
+        assert sum(part.frames for part in row.bins) == 20
+        assert {part.motion for part in row.bins} == {"moving", "still", "any"}
+    assert plan.notes[0] == "a guess"
+    assert len(plan.strip.ops) == len(plan.strip.elements) == plan.frontiers
+    assert plan.tools.keys() == {"splitmesh", "onnx", "onnxruntime", "numpy"}
+    names = [p.name for p in made.points]
+    assert names == sorted(names) and {"track", "local"} <= set(names) and len(names) > 8
+    assert {p.place for p in made.points} == {Place.TRACK, Place.LOCAL, Place.SPLIT, Place.FRAME}
 
 
-def test_head_then_tail_from_the_folder_equal_the_whole(made: tuple[Path, Bundle, Seen]) -> None:
-    _, bundle, _ = made
-    given = {"image": Normalizer.from_manifest(bundle.manifest).normalize(moving_squares(1)[0])}
-    whole = open_session(bundle.full_path).run(given)
-    for cut in bundle.cuts:
-        between = open_session(bundle.head_path(cut.name)).run(given)
-        assert tuple(between) == cut.tensors
-        assert tuple(v.shape for v in between.values()) == cut.shapes
-        resumed = open_session(bundle.tail_path(cut.name)).run(between)
+def test_finest_levels_are_faithful_and_sizes_fall_with_the_level(made: Bundle) -> None:
+    for cut in [*(c.name for c in made.cuts), ""]:
+        for codec in {r.codec for r in made.plan.rows if r.cut == cut}:
+            mine = sorted((r for r in made.plan.rows if (r.cut, r.codec) == (cut, codec)), key=lambda r: r.level)
+            assert [r.bytes_mean for r in mine] == sorted(r.bytes_mean for r in mine)
+            assert mine[-1].fidelity >= 0.9
+
+
+def test_each_stage_is_told_from_its_begin_to_its_end(made: Bundle, seen: Seen) -> None:
+    assert seen.stages == [name for name in STAGES if name not in ("quantise", "small")]
+    for name in seen.stages:
+        shares = seen.shares(name)
+        assert shares[0] == 0.0 and shares[-1] == 1.0 and shares == sorted(shares)
+
+
+def test_head_then_tail_from_the_folder_equal_the_whole(made: Bundle) -> None:
+    given = {"image": Normalizer.from_manifest(made.manifest).normalize(moving_squares(1)[0])}
+    whole = open_session(made.full_path).run(given)
+    for cut in made.cuts:
+        between = open_session(made.head_path(cut.name)).run(given)
+        assert {name: value.shape for name, value in between.items()} == cut.shapes
+        resumed = open_session(made.tail_path(cut.name)).run(between)
         np.testing.assert_allclose(resumed["logits"], whole["logits"], rtol=1e-4)
-    answer = bundle.postprocess()(whole)
-    assert answer.classes[0] == np.argmax(whole["logits"])
+    assert made.postprocess()(whole).classes[0] == np.argmax(whole["logits"])
 
 
-def test_finest_levels_are_faithful_and_sizes_fall_with_the_level(made: tuple[Path, Bundle, Seen]) -> None:
-    rows = made[1].plan.calibration
-    for cut in {r["cut"] for r in rows}:
-        for codec in {r["codec"] for r in rows if r["cut"] == cut}:
-            mine = [r for r in rows if r["cut"] == cut and r["codec"] == codec]
-            sizes = [r["payload_bytes"] for r in sorted(mine, key=lambda r: r["level"])]
-            assert sizes == sorted(sizes)
-            assert max(mine, key=lambda r: r["level"])["fidelity"] >= 0.95
+def test_tails_take_batches(made: Bundle) -> None:
+    normalizer = Normalizer.from_manifest(made.manifest)
+    cut = made.cuts[0]
+    head, tail = open_session(made.head_path(cut.name)), open_session(made.tail_path(cut.name))
+    singles = [head.run({"image": normalizer.normalize(picture)}) for picture in moving_squares(3)]
+    stacked = {name: np.concatenate([one[name] for one in singles]) for name in cut.shapes}
+    alone = np.concatenate([tail.run(one)["logits"] for one in singles])
+    np.testing.assert_allclose(tail.run(stacked)["logits"], alone, rtol=1e-4, atol=1e-6)
+    assert {f"tail {cut.name} b{n}" for n in (2, 4, 8)} <= made.profiles["here"].times.keys()
 
 
-def test_a_valid_plan_is_used_again(made: tuple[Path, Bundle, Seen]) -> None:
-    model, bundle, _ = made
-    before = (bundle.folder / "plan.json").stat().st_mtime_ns
-    again, seen = build(model, bundle.folder)
-    assert again == bundle
-    assert seen.steps == [("reuse", 1.0)]
-    assert (bundle.folder / "plan.json").stat().st_mtime_ns == before
+def test_the_profile_knows_every_part_and_point(made: Bundle) -> None:
+    profile = made.profile
+    assert profile is not None and profile.device_class == "here" and profile.threads == 1
+    needed = {"full", *(f"{half} {cut.name}" for half in ("head", "tail") for cut in made.cuts)}
+    needed |= {f"{step} {row.point}" for step in ("encode", "decode") for row in made.plan.rows}
+    assert needed <= profile.times.keys()
+    assert all(0 < t.p50_ms <= t.p95_ms and t.runs >= 3 for t in profile.times.values())
 
 
-def test_other_threads_or_manifest_or_model_build_anew(made: tuple[Path, Bundle, Seen], copied: Path) -> None:
-    model = made[0]
-    two, seen = build(model, copied, 4, threads=2)
-    assert two.threads == 2 and "calibrate" in seen.stages
+def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
+    one, two = (
+        build(plan_graphs.residual_classifier(), tmp_path / name, squares(6)).folder for name in ("a.plan", "b.plan")
+    )
+    names = sorted(p.relative_to(one).as_posix() for p in one.rglob("*") if p.is_file() and "profiles" not in p.parts)
+    assert names == sorted(
+        p.relative_to(two).as_posix() for p in two.rglob("*") if p.is_file() and "profiles" not in p.parts
+    )
+    for name in names:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+def test_a_worker_without_footage_holds_every_cut_that_an_edge_may_keep(made: Bundle, tmp_path: Path) -> None:
     seen = Seen()
-    renamed = classifier_manifest(name="other-name")
-    assert ensure_plan(model, renamed, moving_squares(4), copied, threads=2, progress=seen).manifest == renamed
-    assert "calibrate" in seen.stages
-    altered = onnx.load(model)
-    altered.doc_string = "another file"
-    other = plan_graphs.save(altered, copied.parent / "other.onnx")
-    bundle, seen = build(other, copied, 4, threads=2)
-    assert bundle.sha256 != two.sha256 and "calibrate" in seen.stages
+    path = plan_graphs.save(plan_graphs.residual_classifier(), tmp_path / "tiny.onnx")
+    parts = make_plan(PlanRequest(path, classifier_manifest()), Footage(), tmp_path / "parts.plan", seen)
+    assert not parts.plan.calibrated and parts.points == () and parts.plan.rows == () and not parts.profiles
+    assert parts.plan.frames.parity == 0 and parts.plan.key.parts_match(made.plan.key)
+    assert {c.name for c in made.cuts} <= {c.name for c in parts.cuts}
+    assert seen.stages == [*STAGES[: STAGES.index("screen")], "write"]
+    theirs = {c.name: c for c in parts.cuts}
+    assert all(theirs[c.name].tensors == c.tensors for c in made.cuts)
 
 
-def test_a_worker_builds_the_same_cuts_without_frames(made: tuple[Path, Bundle, Seen], tmp_path: Path) -> None:
-    model, bundle, _ = made
-    parts = ensure_plan(model, classifier_manifest(), [], tmp_path / "parts.plan", progress=Seen())
-    assert not parts.plan.calibrated and parts.points == ()
-    assert [c.name for c in parts.cuts] == [c.name for c in bundle.cuts]
-    for cut in parts.cuts:
-        assert parts.tail_path(cut.name).read_bytes() == bundle.tail_path(cut.name).read_bytes()
+def test_the_key_tells_what_a_plan_was_made_of(made: Bundle) -> None:
+    path = made.folder.parent / "tiny.onnx"
+    footage = Footage((*squares(20).clips, Clip(tuple(moving_squares(9)), None)))
+    assert plan_key(PlanRequest(path, classifier_manifest()), footage) == made.plan.key
+    assert plan_key(PlanRequest(path, classifier_manifest(name="other")), footage) != made.plan.key
+    assert plan_key(PlanRequest(path, classifier_manifest()), squares()) != made.plan.key
 
 
-def test_a_worker_takes_an_edge_plan_of_any_device_but_not_the_reverse(
-    made: tuple[Path, Bundle, Seen], copied: Path, tmp_path: Path
-) -> None:
-    model = made[0]
-    seen = Seen()
-    ensure_plan(model, classifier_manifest(), [], copied, threads=7, progress=seen)
-    assert seen.stages == ["reuse"]
-    ensure_plan(model, classifier_manifest(), [], tmp_path / "parts.plan", progress=Seen())
-    calibrated, seen = build(model, tmp_path / "parts.plan", 4)
-    assert "calibrate" in seen.stages and calibrated.plan.calibrated
+def _altered_bias(tail: onnx.ModelProto) -> None:
+    bias = next(t for t in tail.graph.initializer if t.name == "head_b")
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + 1, "head_b"))
 
 
-def test_bundles_may_be_moved(copied: Path) -> None:
-    bundle = read_bundle(copied)
-    open_session(bundle.tail_path(bundle.cuts[0].name))
-    texts = (copied / "plan.json").read_text() + (copied / "manifest.json").read_text()
-    assert str(copied.parent) not in texts and "/tmp" not in texts
+def _nan_bias(tail: onnx.ModelProto) -> None:
+    bias = next(t for t in tail.graph.initializer if t.name == "head_b")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(10, np.nan, np.float32), "head_b"))
 
 
-@pytest.mark.parametrize("name", ["full.onnx", "manifest.json", "cuts/{cut}/head.onnx", "cuts/{cut}/tail.onnx"])
-def test_altered_and_missing_files_are_named(copied: Path, name: str) -> None:
-    path = copied / name.format(cut=read_bundle(copied).cuts[0].name)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(ModelError, match=rf"{path.name} is not the file that plan.json describes .*build it again"):
-        read_bundle(copied)
-    path.unlink()
-    with pytest.raises(ModelError, match=rf"{path.name} is missing"):
-        read_bundle(copied)
+def _impossible_reshape(tail: onnx.ModelProto) -> None:
+    """Fails while it runs: 10 logits can't become 7."""
+    tail.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 7], np.int64), "seven"))
+    last = tail.graph.node[-1]
+    last.output[0] = "logits_before"
+    tail.graph.node.append(onnx.helper.make_node("Reshape", ["logits_before", "seven"], ["logits"]))
 
 
-def test_an_altered_plan_is_built_again(made: tuple[Path, Bundle, Seen], copied: Path) -> None:
-    tail = read_bundle(copied).tail_path(made[1].cuts[0].name)
-    tail.write_bytes(tail.read_bytes()[:-1])
-    bundle, seen = build(made[0], copied, 4)
-    assert "calibrate" in seen.stages
-    assert read_bundle(copied) == bundle
+def _no_such_operator(tail: onnx.ModelProto) -> None:
+    tail.graph.node[0].op_type = "Unheard"
 
 
-def _edit(path: Path, change) -> None:
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
+def _fewer_classes(tail: onnx.ModelProto) -> None:
+    """Another shape than the whole's, and the graph says so."""
+    for name, keep in (("head_w", (slice(None), slice(9))), ("head_b", slice(9))):
+        weight = next(t for t in tail.graph.initializer if t.name == name)
+        weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight)[keep], name))
+    tail.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 9
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("sabotage", "words"),
     [
-        (lambda d: d["key"].update(format=99), "plan format 99, this version reads 1"),
-        (lambda d: d.pop("key"), "plan format None"),
-        (lambda d: d.update(surprise=1), "surprise: Extra inputs"),
-        (lambda d: d["cuts"][0].update(name="../../etc"), r"cuts\.0\.name: String should match"),
-        (lambda d: d["files"].update({"../outside.onnx": "0" * 64}), r"other files than its cuts need: \.\./outside"),
-        (lambda d: d["key"].update(model_sha256="0" * 64), "two different models"),
-        (lambda d: d.update(track_kappa="fast"), "track_kappa"),
+        (_altered_bias, "off the whole model, limit 1e-04"),
+        (_nan_bias, "do not run: output logits of .*tail.* holds NaN or Inf"),
+        (_impossible_reshape, "its parts (do not run|can't be made)"),
+        (_no_such_operator, "its parts can't be made: model .*tail.onnx can't be loaded"),
+        (_fewer_classes, "output logits is 1x9, that of the whole model 1x10 on frame 1 of clip 1"),
     ],
 )
-def test_a_plan_that_lies_is_refused(copied: Path, change, words: str) -> None:
-    _edit(copied / "plan.json", change)
-    with pytest.raises(ModelError, match=words):
-        read_bundle(copied)
+def test_a_broken_tail_is_rejected_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sabotage, words: str
+) -> None:
+    split = examine.split_model
+    victims: list[str] = []
+
+    def spoilt(whole: onnx.ModelProto, cut):
+        head, tail = split(whole, cut)
+        if not victims or cut.name in victims:
+            victims.append(cut.name)
+            sabotage(tail)
+        return head, tail
+
+    monkeypatch.setattr(examine, "split_model", spoilt)
+    bundle = build(plan_graphs.residual_classifier(), tmp_path / "x.plan", squares(4))
+    (rejected,) = [r for r in bundle.plan.rejected if r.stage == "parity"]
+    assert rejected.name == victims[0]
+    assert re.search(words, rejected.reason), rejected.reason
+    assert not [p for p in bundle.folder.rglob("*") if p.name.startswith(f"{rejected.name}.")]
+    assert bundle.cuts and rejected.name not in " ".join(p.name for p in bundle.points)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
-def test_plan_json_that_is_no_plan_is_refused(copied: Path, text: str) -> None:
-    (copied / "plan.json").write_text(text)
-    with pytest.raises(ModelError, match=r"plan\.json"):
-        read_bundle(copied)
+def test_a_file_that_changed_behind_the_plan_shows_when_it_is_verified(made: Bundle, tmp_path: Path) -> None:
+    copied = read_bundle(shutil.copytree(made.folder, tmp_path / "copy.plan"))
+    verdicts = verify_plan(copied, squares(), providers=("cpu",), progress=Seen())
+    assert [v.cut for v in verdicts] == [c.name for c in made.cuts]
+    assert all(v.holds and v.max_rel <= v.limit == 1e-4 and v.frames == 16 and v.deterministic for v in verdicts)
+    first, second, *rest = made.cuts
+    for path in copied.folder.glob(f"parts/{first.name}.tail*.onnx"):
+        tail = onnx.load(path, load_external_data=False)
+        _altered_bias(tail)
+        path.write_bytes(tail.SerializeToString())
+    for path in copied.folder.glob(f"parts/{second.name}.head*.onnx"):
+        path.write_bytes(b"damaged")
+    verdicts = verify_plan(copied, Footage(), providers=("cpu",), progress=Seen())
+    assert "off the whole model" in verdicts[0].reason and verdicts[0].max_rel > 1e-4
+    assert "can't be loaded" in verdicts[1].reason and not np.isfinite(verdicts[1].max_rel)
+    assert all(v.holds and v.frames == 4 for v in verdicts[2:]) and len(verdicts) == 2 + len(rest)
 
 
-def test_an_absent_plan_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="splitmesh plan"):
-        read_bundle(tmp_path / "none.plan")
+def test_a_plan_is_profiled_again_for_another_device_class(made: Bundle, tmp_path: Path) -> None:
+    copied = read_bundle(shutil.copytree(made.folder, tmp_path / "copy.plan"))
+    root = (copied.folder / "plan.pb").read_bytes()
+    seen = Seen()
+    again = measure_profile(
+        copied, Footage(), device_class="slow", threads=2, providers=("cpu",), edge_slowdown=3.0, progress=seen
+    )
+    assert set(again.profiles) == {"here", "slow"} and (copied.folder / "plan.pb").read_bytes() == root
+    assert again.profile is not None and again.profile.device_class == "slow" and again.threads == 2
+    assert again.profile.times.keys() == made.profiles["here"].times.keys()
+    local = next(p for p in again.points if p.name == "local")
+    assert local.edge_ms == pytest.approx(3 * again.profile.times["full"].p50_ms)
+    assert seen.stages == ["profile"] and seen.shares("profile")[-1] == 1.0
 
 
-def test_unknown_cuts_are_named(made: tuple[Path, Bundle, Seen]) -> None:
-    with pytest.raises(ModelError, match=r"no cut 'n0-x', only n\d+"):
-        made[1].tail_path("n0-x")
+def test_a_model_without_a_cut_still_has_a_plan(tmp_path: Path) -> None:
+    bundle = build(odd_graphs.uncut(), tmp_path / "x.plan", squares(6))
+    assert bundle.cuts == () and bundle.plan.notes == (
+        "no legal cut: the model is never split, it runs on the edge or on the worker as a whole",
+        "only 4 frames to measure fidelity on: it is rough, 24 are better",
+    )
+    assert {p.place for p in bundle.points} == {Place.TRACK, Place.LOCAL, Place.FRAME}
 
 
-def test_summary_has_one_row_per_point(made: tuple[Path, Bundle, Seen]) -> None:
-    rows = summarize(made[1])
-    assert [r["point"] for r in rows] == [p.name for p in made[1].points]
-    assert len({tuple(r) for r in rows}) == 1
+def test_vectors_are_cut_like_any_tensor(tmp_path: Path) -> None:
+    bundle = build(odd_graphs.layers(), tmp_path / "x.plan", squares())
+    vectors = [c for c in bundle.cuts if all(len(t.shape) == 2 for t in c.tensors)]
+    assert vectors
+    rows = [r for r in bundle.plan.rows if r.cut == vectors[0].name]
+    assert len(rows) == 10 and max(r.bytes_mean for r in rows) < 1000 and max(r.fidelity for r in rows) > 0.9
+
+
+def test_answers_of_whole_numbers_are_compared_by_their_share(tmp_path: Path) -> None:
+    bundle = build(odd_graphs.label_map(), tmp_path / "x.plan", squares(), odd_graphs.label_map_manifest())
+    assert bundle.cuts and all(c.parity_max_rel <= 1e-4 for c in bundle.cuts)
+    assert {name for r in bundle.plan.rows for name in r.metrics} == {"miou"}
+
+
+def test_a_changing_number_of_boxes_is_no_obstacle(tmp_path: Path) -> None:
+    bundle = build(odd_graphs.suppressed(), tmp_path / "x.plan", squares(), odd_graphs.suppressed_manifest())
+    session = open_session(bundle.full_path)
+    normalizer = Normalizer.from_manifest(bundle.manifest)
+    counts = {len(session.run({"image": normalizer.normalize(p)})["rows"]) for p in moving_squares(20)}
+    assert len(counts) > 1, "the model must find more on one frame than on another"
+    assert bundle.cuts and all(c.parity_max_rel <= 1e-4 for c in bundle.cuts)
+    assert bundle.plan.track_samples > 0
+
+
+def test_nan_of_the_model_itself_names_frame_and_output(tmp_path: Path) -> None:
+    pictures = moving_squares(6)
+    pictures[3][:] = 255
+    footage = Footage((Clip(tuple(moving_squares(3)), 100.0), Clip(tuple(pictures), None)))
+    with pytest.raises(InferenceError, match=r"frame 4 of clip 2: output logits of .*full.onnx holds NaN or Inf"):
+        build(odd_graphs.nan_on_white(), tmp_path / "x.plan", footage)
+    assert not (tmp_path / "x.plan").exists()
+
+
+def test_cuts_that_no_message_holds_are_rejected(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (1, 1024, 1024, 3)).astype(np.uint8)
+    manifest = classifier_manifest(width=1024, height=1024)
+    bundle = build(odd_graphs.wide(), tmp_path / "x.plan", Footage((Clip(tuple(noise), None),)), manifest)
+    rejected = [r for r in bundle.plan.rejected if r.stage == "screen"]
+    assert rejected and all(
+        re.fullmatch(r"sends \d\.\d MB a frame, a message holds 0\.9", r.reason) for r in rejected
+    )
+    assert not {r.name for r in rejected} & {c.name for c in bundle.cuts}
+
+
+def test_few_frames_are_said_to_be_few(tmp_path: Path) -> None:
+    bundle = build(plan_graphs.residual_classifier(), tmp_path / "x.plan", squares(1))
+    assert any("only 1 frames" in note for note in bundle.plan.notes)
+    assert (bundle.plan.frames.fit, bundle.plan.frames.evaluate) == (0, 1)
+
+
+def test_clips_are_pooled_for_tracking_and_stills_left_out(tmp_path: Path) -> None:
+    video = squares(20).clips[0]
+    stills = Clip(tuple(moving_squares(8)), None)
+    counts = [
+        build(plan_graphs.residual_classifier(), tmp_path / f"{i}.plan", Footage(clips)).plan.track_samples
+        for i, clips in enumerate([(video,), (video, stills, video), (stills,)])
+    ]
+    assert counts[0] > 0 and counts[1] == 2 * counts[0] and counts[2] == 0
+
+
+def test_open_sizes_take_the_manifest_s(made: Bundle, tmp_path: Path) -> None:
+    bundle = build(plan_graphs.residual_classifier(batch="N", open_size=True), tmp_path / "open.plan", squares(4))
+    assert {c.name for c in bundle.cuts} & {c.name for c in made.cuts}
 
 
 def test_nothing_is_left_behind_when_a_build_fails(tmp_path: Path) -> None:
-    model = plan_graphs.save(plan_graphs.residual_classifier(), tmp_path / "tiny.onnx")
-    wrong = classifier_manifest(input="picture")
     with pytest.raises(ModelError, match="picture"):
-        ensure_plan(model, wrong, moving_squares(2), tmp_path / "x.plan", progress=Seen())
-    assert {p.name for p in tmp_path.iterdir()} == {"tiny.onnx", ".x.plan.lock"}
+        build(
+            plan_graphs.residual_classifier(), tmp_path / "x.plan", squares(2), classifier_manifest(input="picture")
+        )
+    assert {p.name for p in tmp_path.iterdir()} == {"x.onnx"}
 
 
 def test_a_folder_that_is_no_plan_is_never_replaced(tmp_path: Path) -> None:
-    model = plan_graphs.save(plan_graphs.residual_classifier(), tmp_path / "tiny.onnx")
     precious = tmp_path / "photos"
     precious.mkdir()
     (precious / "cat.jpg").write_bytes(b"meow")
     with pytest.raises(OutputError, match="is no plan folder"):
-        build(model, precious, 2)
+        build(plan_graphs.residual_classifier(), precious, squares(2))
     assert (precious / "cat.jpg").read_bytes() == b"meow"
 
 
 def test_wrong_frames_and_models_are_named(tmp_path: Path) -> None:
-    model = plan_graphs.save(plan_graphs.residual_classifier(), tmp_path / "tiny.onnx")
-    with pytest.raises(FrameShapeError, match=r"\(47, 48, 3\) uint8, tiny-classifier takes \(48, 48, 3\)"):
-        ensure_plan(model, classifier_manifest(), [moving_squares(1)[0][:47]], tmp_path / "x", progress=Seen())
-    with pytest.raises(ModelError, match=r"absent\.onnx"):
-        build(tmp_path / "absent.onnx", tmp_path / "x")
-    broken = tmp_path / "broken.onnx"
-    broken.write_bytes(b"no model")
-    with pytest.raises(ModelError, match=r"broken\.onnx"):
-        build(broken, tmp_path / "x")
-
-
-def test_a_cut_without_parity_is_dropped_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = plan_graphs.save(plan_graphs.residual_classifier(), tmp_path / "tiny.onnx")
-    split = planner.split_model
-
-    def sabotage(whole: onnx.ModelProto, cut):
-        head, tail = split(whole, cut)
-        if list(cut.shapes) == ["down1_relu"]:
-            bias = next(t for t in tail.graph.initializer if t.name == "head_b")
-            bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + 1, "head_b"))
-        return head, tail
-
-    monkeypatch.setattr(planner, "split_model", sabotage)
-    bundle, _ = build(model, tmp_path / "x.plan", 4)
-    (dropped,) = bundle.plan.dropped
-    assert "off the whole model, limit 1e-04" in dropped.reason
-    assert dropped.name not in {c.name for c in bundle.cuts}
-    assert not (bundle.folder / "cuts" / dropped.name).exists()
-    assert dropped.name not in " ".join(p.name for p in bundle.points)
-
-
-def test_open_sizes_take_the_manifest_s(made: tuple[Path, Bundle, Seen], tmp_path: Path) -> None:
-    model = plan_graphs.save(plan_graphs.residual_classifier(batch="N", open_size=True), tmp_path / "open.onnx")
-    bundle, _ = build(model, tmp_path / "open.plan", 4)
-    assert [c.name for c in bundle.cuts] == [c.name for c in made[1].cuts]
-
-
-def test_a_valid_plan_is_used_from_a_folder_that_can_t_be_written(
-    made: tuple[Path, Bundle, Seen], copied: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(planner, "locked", lambda out: pytest.fail("asked for the lock"))
-    assert build(made[0], copied)[1].stages == ["reuse"]
-
-
-def test_what_a_killed_builder_left_is_removed(tmp_path: Path) -> None:
-    model = plan_graphs.save(plan_graphs.residual_classifier(), tmp_path / "tiny.onnx")
-    (tmp_path / ".x.plan.dead1234" / "cuts").mkdir(parents=True)
-    build(model, tmp_path / "x.plan", 4)
-    assert {p.name for p in tmp_path.iterdir()} == {"tiny.onnx", "x.plan", ".x.plan.lock"}
-
-
-def test_two_builders_of_one_folder_build_once(tmp_path: Path) -> None:
-    model = plan_graphs.save(plan_graphs.residual_classifier(), tmp_path / "tiny.onnx")
-    results: list[tuple[Bundle, Seen]] = []
-
-    def work() -> None:
-        results.append(build(model, tmp_path / "x.plan", 4))
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 2 and results[0][0] == results[1][0]
-    assert sorted(seen.stages[0] for _, seen in results) == ["cuts", "reuse"]
-
-
-def test_profile_takes_turns_and_stops_at_its_budget() -> None:
-    order: list[str] = []
-    made = profile_parts({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, runs=4, warmup=1)
-    assert order == ["a", "b"] + ["a", "b"] * 4
-    assert made["a"].runs == 4 and 0 <= made["a"].p50_ms <= made["a"].p95_ms
-    assert profile_parts({"a": lambda: None}, runs=50, budget_s=0.0)["a"].runs == 3
-    assert timing([]).runs == 0
+    small = Footage((Clip((moving_squares(1)[0][:47],), None),))
+    with pytest.raises(FrameShapeError, match=rf"frame 1 of clip 1 is \(47, {SIZE}, 3\) uint8, the model takes"):
+        build(plan_graphs.residual_classifier(), tmp_path / "x.plan", small)
+    for name, data in (("absent", None), ("broken", b"no model")):
+        path = tmp_path / f"{name}.onnx"
+        if data:
+            path.write_bytes(data)
+        with pytest.raises(ModelError, match=rf"{name}\.onnx"):
+            make_plan(PlanRequest(path, classifier_manifest()), squares(2), tmp_path / "y.plan", Seen())
