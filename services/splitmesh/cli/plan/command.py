@@ -83,26 +83,19 @@ def build(
       splitmesh plan coco-ssdlite --video site.mp4 -o site.plan
       splitmesh plan own.onnx --images stills/ --video day.mp4 --video night.mp4 --threads 2
     """
+    from splitmesh.cli.plan.making import asked_for, kept_or_made
     from splitmesh.provision.model import provide_model
-    from splitmesh.provision.plan import planned
 
     with progress_bar(quiet=quiet, names=STAGES) as progress:
         found = provide_model(model, manifest, progress)
     for note in found.notes:
         if not quiet:
             click.echo(f"guessed: {note}", err=True)
+    request = asked_for(found, threads=threads, edge_slowdown=edge_slowdown, name=device_class)
     with progress_bar(quiet=quiet, names=STAGES) as progress:
         footage = frames_of(videos, folders, found.manifest, progress)
-        bundle = planned(
-            found,
-            footage,
-            out or Path(f"{found.manifest.name}.plan"),
-            threads=threads,
-            edge_slowdown=edge_slowdown,
-            device_class=device_class,
-            force=force,
-            progress=progress,
-        )
+        folder = out or Path(f"{found.manifest.name}.plan")
+        bundle = kept_or_made(request, footage, folder, force=force, progress=progress)
     page = write_page(bundle)
     if json_out is not None:
         _write_json(bundle, json_out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,10 @@ from splitmesh.plan.report.svg import milliseconds
 if TYPE_CHECKING:
     from splitmesh.inference.planning.parity import Verdict
 
-REASONS_SHOWN = 3
+REASONS_SHOWN = 4
 _CUT_FACTS = {"elements": "elements", "parity_max_rel": "parity", "edge_ms": "edge ms", "cloud_ms": "cloud ms"}
 _POINT_FACTS = {"bytes_mean": "bytes", "fidelity": "fidelity", "edge_ms": "edge ms", "cloud_ms": "cloud ms"}
+_FIGURE = re.compile(r"\b[nm]\d+(?:-[\w-]+)?|\d[\d.,e]*(?:\s?%)?")
 _WIDTH = 120
 """Columns of output that no terminal bounds."""
 _STATE_STYLE = {"added": "green", "removed": "red", "changed": "yellow", "same": "dim"}
@@ -122,12 +124,17 @@ def show_rejected(console: Console, rejected: Sequence[RejectedCut]) -> None:
     for cut in rejected:
         if cut.stage != "graph":
             console.print(Text(f"  {cut.name} ({cut.stage}): {cut.reason}", style="dim"))
-    reasons = Counter(cut.reason for cut in rejected if cut.stage == "graph")
-    for reason, count in reasons.most_common(REASONS_SHOWN):
-        console.print(Text(f"  {count:,} × {reason}", style="dim"))
-    if len(reasons) > REASONS_SHOWN:
-        rest = sum(reasons.values()) - sum(count for _, count in reasons.most_common(REASONS_SHOWN))
-        console.print(Text(f"  {rest:,} more for other reasons: see plan.html", style="dim"))
+    graph = [cut for cut in rejected if cut.stage == "graph"]
+    kinds = Counter(kind for cut in graph for kind in {_kind(reason) for reason in cut.reason.split("; ")})
+    for kind, count in kinds.most_common(REASONS_SHOWN):
+        console.print(Text(f"  {count:,} from the graph: {kind}", style="dim"))
+    if graph:
+        console.print(Text("  each with its reason: see plan.html", style="dim"))
+
+
+def _kind(reason: str) -> str:
+    """A reason without its figures and names, so that those of a kind can be counted."""
+    return _FIGURE.sub("…", reason.split(" ×")[0])
 
 
 def show_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
@@ -149,8 +156,8 @@ def show_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
 
 def show_profiles(console: Console, old: ProfileFile | None, new: ProfileFile) -> None:
     """What the parts take now, beside what the same device class took before, if it is known."""
-    title = f"{new.device_class}: {new.device}, {new.threads} thread(s), {new.provider} (p50 / p95 ms)"
-    table = _table(title, ("part",), ("before", "now", "change") if old else ("now",))
+    console.print(Text(f"{new.device_class}: {new.device}, {new.threads} thread(s), {new.provider}"))
+    table = _table("p50 / p95 ms", ("part",), ("before", "now", "change") if old else ("now",))
     for name, timing in new.times.items():
         if name.startswith(("encode", "decode")):
             continue

@@ -26,7 +26,7 @@ def document(bundle: Bundle) -> dict[str, Any]:
             "batchable": plan.batchable,
             "deterministic": plan.deterministic,
         },
-        "manifest": bundle.manifest.model_dump(mode="json"),
+        "manifest": bundle.manifest.model_dump(mode="json", exclude={"labels"}),
         "calibrated": plan.calibrated,
         "frames": {**plan.frames.model_dump(), "sha256": key.footage_sha256},
         "notes": list(plan.notes),

@@ -138,7 +138,7 @@ def _grid(x: Scale, y: Scale, height: float) -> str:
     for value in x.ticks():
         parts += [
             line(x(value), y.end, x(value), bottom, "grid"),
-            label(x(value), bottom + 16, _round_bytes(value), "tick", "middle"),
+            label(x(value), bottom + 16, _round_bytes(value), "tick", "end" if x(value) > x.end - 16 else "middle"),
         ]
     parts += [
         line(x.start, bottom, x.end, bottom, "axis"),
