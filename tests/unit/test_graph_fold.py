@@ -20,14 +20,8 @@ from splitmesh.plan.graph.fold import fold_constants
 from splitmesh.plan.graph.load import load_model
 from splitmesh.plan.graph.view import GraphView, real_inputs
 
-MODELS = [
-    "coco_ssdlite_mobilenetv2_300",
-    "face_detection_yunet_2023mar",
-    "mobilenet_v2_imagenet",
-    "mp_facemesh192",
-    "squeezenet11_fp16",
-    "yolox_nano",
-]
+MODELS = ["coco_ssdlite_mobilenetv2_300", "face_detection_yunet_2023mar", "mobilenet_v2_imagenet"]
+MODELS += ["mp_facemesh192", "squeezenet11_fp16", "yolox_nano"]
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
 
