@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import plan_values
 import pytest
@@ -62,3 +64,18 @@ def test_a_plan_without_times_has_no_points_and_null_times() -> None:
     assert row["operating_points"] == [] and row["profile"] == {} and row["device_classes"] == []
     assert row["cuts"][0]["edge_ms"] is None and row["cuts"][0]["cloud_ms"] is None
     assert row["cuts"][0]["head_share"] == 0.12
+
+
+def test_the_documents_name_keys_that_are_there() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs/models.md").read_text(encoding="utf-8")
+    table = text[text.index("**For programs**") : text.index("Times on the edge, encoding included")]
+    row = document(plan_values.bundle())
+    entries = {"cuts": row["cuts"][0], "operating_points": row["operating_points"][0], "rejected": row["rejected"][0],
+               "model": row["model"]}  # fmt: skip
+    named = {}
+    for keys, holds in re.findall(r"^\| (`.+`) \| (.+) \|$", table, re.MULTILINE):
+        for key in re.findall(r"`(\w+)(?:\[\])?`", keys):
+            assert key in row, key
+            named[key] = set(re.findall(r"`(\w+)(?:\[\])?`", holds))
+    for key, entry in entries.items():
+        assert named[key] and named[key] - {"name", "shape", "dtype"} <= entry.keys(), key
