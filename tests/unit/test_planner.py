@@ -19,6 +19,7 @@ from splitmesh.inference.planning.make import make_plan
 from splitmesh.inference.planning.request import PlanRequest, plan_key
 from splitmesh.inference.planning.stages import STAGES
 from splitmesh.inference.planning.verify import measure_profile, verify_plan
+from splitmesh.inference.profile import device_class, part_timing, take_turns
 from splitmesh.inference.session import open_session
 from splitmesh.plan.bundle.read import Bundle, read_bundle
 from splitmesh.plan.footage import Clip, Footage
@@ -364,3 +365,24 @@ def test_wrong_frames_and_models_are_named(tmp_path: Path) -> None:
             path.write_bytes(data)
         with pytest.raises(ModelError, match=rf"{name}\.onnx"):
             make_plan(PlanRequest(path, classifier_manifest()), squares(2), tmp_path / "y.plan", Seen())
+
+
+def test_calls_take_turns_and_stop_at_their_budget() -> None:
+    order: list[str] = []
+    calls = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    found = take_turns(calls, runs=4, warmup=1)
+    assert order == ["a", "b"] + ["a", "b"] * 4 and [len(found[name]) for name in calls] == [4, 4]
+    assert len(take_turns({"a": lambda: None}, runs=50, budget_s=0.0)["a"]) == 3
+
+
+def test_quantiles_may_be_freed_of_the_machine_s_drift() -> None:
+    plain, scaled = part_timing([1.0, 2.0, 9.0]), part_timing([1.0, 2.0, 9.0], scale=0.5)
+    assert (plain.p50_ms, plain.runs) == (2.0, 3) and plain.p95_ms > 8
+    assert (scaled.p50_ms, scaled.p95_ms) == (1.0, pytest.approx(plain.p95_ms / 2))
+    assert part_timing([]).runs == 0
+
+
+@pytest.mark.parametrize("device", ["cpu/x86_64/AMD EPYC 7B13 Processor/2", "cuda/aarch64/Tegra/6", "?" * 200])
+def test_device_classes_are_names_of_files(device: str) -> None:
+    name = device_class(device, 2)
+    assert re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name) and name.endswith("t2")
