@@ -61,17 +61,24 @@ def canonical_model(model: ModelProto, manifest: Manifest, sizes: Mapping[str, i
 
 def _with_constants_as_weights(model: ModelProto) -> ModelProto:
     """A copy whose constants are all dense initializers. A copy, since protobuf gives back no memory of a part."""
-    source = model.graph
-    graph = GraphProto(
-        name=source.name,
-        doc_string=source.doc_string,
-        output=source.output,
-        initializer=source.initializer,
-        quantization_annotation=source.quantization_annotation,
-        metadata_props=source.metadata_props,
+    result = ModelProto(
+        ir_version=max(model.ir_version, _FIRST_IR_WITHOUT_WEIGHTS_AS_INPUTS),
+        opset_import=model.opset_import,
+        producer_name=model.producer_name,
+        producer_version=model.producer_version,
+        domain=model.domain,
+        model_version=model.model_version,
+        doc_string=model.doc_string,
+        metadata_props=model.metadata_props,
     )
+    source, graph = model.graph, result.graph
+    graph.name, graph.doc_string = source.name, source.doc_string
     names = set(real_inputs(source))
     graph.input.extend(value for value in source.input if value.name in names)
+    graph.output.extend(source.output)
+    graph.quantization_annotation.extend(source.quantization_annotation)
+    graph.metadata_props.extend(source.metadata_props)
+    graph.initializer.extend(source.initializer)
     graph.initializer.extend(dense(each, each.values.name) for each in source.sparse_initializer)
     for node in source.node:
         tensor = constant_tensor(node)
@@ -82,17 +89,7 @@ def _with_constants_as_weights(model: ModelProto) -> ModelProto:
             added.CopyFrom(tensor)
             added.name = node.output[0]
     _forget_shapes(graph.node)
-    return ModelProto(
-        ir_version=max(model.ir_version, _FIRST_IR_WITHOUT_WEIGHTS_AS_INPUTS),
-        opset_import=model.opset_import,
-        producer_name=model.producer_name,
-        producer_version=model.producer_version,
-        domain=model.domain,
-        model_version=model.model_version,
-        doc_string=model.doc_string,
-        metadata_props=model.metadata_props,
-        graph=graph,
-    )
+    return result
 
 
 def _forget_shapes(nodes: Iterable[NodeProto]) -> None:
