@@ -87,9 +87,11 @@ def cut_up(request: PlanRequest, draft: BundleDraft, progress: Progress) -> Cutt
     nodes = len(model.graph.node)
     progress("load", 0.5)
     full = canonical_model(model, request.manifest)
+    del model
     if any(node.op_type == "If" for node in full.graph.node):
         full = fold_constants(full)  # a nested If on what became a constant crashes the runtime, which inlines it
     full_path = draft.add_full(full)
+    full = _copy(full)  # protobuf frees what left for the weights file only with the whole message
     progress("load", 1.0)
     progress("cuts", 0.0)
     model = fold_constants(_copy(full))

@@ -12,11 +12,10 @@ from onnx import GraphProto, ModelProto, TensorProto, TensorShapeProto, ValueInf
 from splitmesh.errors import ModelError
 from splitmesh.plan.graph.emit import FLOATS, NUMBERS, Emitter
 from splitmesh.plan.graph.names import real_inputs
-from splitmesh.plan.manifest import ExtraInput, Manifest
+from splitmesh.plan.manifest import ExtraInput, Manifest, picture_layout
 
 _LUMA = {"RGB": (0.299, 0.587, 0.114), "BGR": (0.114, 0.587, 0.299)}
 """ITU-R BT.601, as a JPEG's grey is made."""
-_LEAST_SIDE, _MOST_SIDE = 8, 4096
 Dimension = TensorShapeProto.Dimension
 _BEFORE_THE_FIRST_CONV = frozenset(
     {"Cast", "Transpose", "Identity", "Add", "Sub", "Mul", "Div", "BatchNormalization"}
@@ -141,15 +140,9 @@ def _channels(name: str, graph: GraphProto) -> int:
 
 def _layout(value: ValueInfoProto) -> str:
     """ "NCHW" or "NHWC" of an input that can take a picture, else ""."""
-    dims = _dims(value)
-    if len(dims) != 4 or not (_is_open(dims[0]) or dims[0].dim_value == 1) or _dtype(value) == TensorProto.BOOL:
+    if _dtype(value) == TensorProto.BOOL:
         return ""
-    for layout, channels, sides in (("NCHW", dims[1], dims[2:]), ("NHWC", dims[3], dims[1:3])):
-        if channels.dim_value in (1, 3) and all(
-            _is_open(dim) or _LEAST_SIDE <= dim.dim_value <= _MOST_SIDE for dim in sides
-        ):
-            return layout
-    return ""
+    return picture_layout(tuple(None if _is_open(dim) else dim.dim_value for dim in _dims(value)))
 
 
 def _like_the_picture(
