@@ -3,84 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import plan_graphs
 import pytest
+from graph_models import (
+    FLOAT,
+    INT64,
+    folded,
+    model,
+    node,
+    ops,
+    run_on_noise,
+    value,
+    weights,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 
 from splitmesh.plan.graph.evaluate import FOLDED_OPS, evaluate
 from splitmesh.plan.graph.fold import fold_constants
 from splitmesh.plan.graph.load import load_model
-from splitmesh.plan.graph.view import GraphView, real_inputs
+from splitmesh.plan.graph.names import real_inputs
+from splitmesh.plan.graph.view import GraphView
 
 MODELS = ["coco_ssdlite_mobilenetv2_300", "face_detection_yunet_2023mar", "mobilenet_v2_imagenet"]
 MODELS += ["mp_facemesh192", "squeezenet11_fp16", "yolox_nano"]
-FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
-
-
-def node(op: str, inputs: Sequence[str], *outputs: str, **attributes: object) -> NodeProto:
-    return helper.make_node(op, list(inputs), list(outputs), **attributes)
-
-
-def value(name: str, content: object, dtype: type = np.int64) -> TensorProto:
-    return numpy_helper.from_array(np.array(content, dtype), name)
-
-
-def graph(
-    nodes: Sequence[NodeProto], outputs: Sequence[str], weights: Sequence[TensorProto] = (), dtype: int = FLOAT
-) -> GraphProto:
-    infos = [helper.make_tensor_value_info(name, dtype, None) for name in outputs]
-    return helper.make_graph(list(nodes), "g", [], infos, list(weights))
-
-
-def model(
-    nodes: Sequence[NodeProto],
-    weights: Sequence[TensorProto] = (),
-    *,
-    outputs: Sequence[str] = ("y",),
-    shape: Sequence[int | str] = (1, 3, 8, 12),
-    opset: int = 13,
-    dtype: int = FLOAT,
-) -> ModelProto:
-    whole = graph(nodes, outputs, weights, dtype)
-    whole.input.append(helper.make_tensor_value_info("x", FLOAT, shape))
-    return helper.make_model(whole, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-
-
-def run(proto: ModelProto, tensor: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    tensor = np.random.default_rng(3).standard_normal((1, 3, 8, 12)).astype(np.float32) if tensor is None else tensor
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [o.name for o in session.get_outputs()]
-    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: tensor}), strict=True))
-
-
-def folded(proto: ModelProto, shapes: dict[str, tuple[int, ...]] | None = None) -> ModelProto:
-    """Folded, with the outputs that it had."""
-    before = run(proto)
-    result = fold_constants(proto, shapes or {})
-    assert result is proto
-    after = run(result)
-    assert list(before) == list(after)
-    for name in before:
-        np.testing.assert_array_equal(before[name], after[name])
-    return result
-
-
-def ops(proto: ModelProto) -> list[str]:
-    return [n.op_type for n in proto.graph.node]
-
-
-def weights(proto: ModelProto) -> dict[str, list]:
-    return {t.name: numpy_helper.to_array(t).tolist() for t in proto.graph.initializer}
 
 
 def flatten_by_shape(opset: int) -> ModelProto:
@@ -179,95 +130,6 @@ def test_a_part_of_a_shape_and_a_size(start: int, end: int | None) -> None:
     result = folded(model(nodes, opset=15))
     assert ops(result) == ["Mul"]
     assert weights(result) == {"f": 288 * sum((1, 3, 8, 12)[slice(start, end)])}
-
-
-def test_what_is_captured_by_a_body_stays_under_its_name() -> None:
-    """The If is on the picture itself, so both bodies stay; one reads a folded shape, one what an Identity made."""
-    bodies = [
-        graph([node("Reshape", ["x", "to"], "a")], ["a"]),
-        graph([node("Reshape", ["same", "to"], "r"), node("Neg", ["r"], "b")], ["b"]),
-    ]
-    nodes = [
-        node("Identity", ["x"], "same"),
-        node("Shape", ["x"], "s"),
-        node("Slice", ["s", "zero", "two"], "front"),
-        node("Concat", ["front", "minus"], "to", axis=0),
-        node("ReduceMax", ["x"], "top", keepdims=0),
-        node("Greater", ["top", "limit"], "yes"),
-        node("If", ["yes"], "y", then_branch=bodies[0], else_branch=bodies[1]),
-    ]
-    constants = [value("zero", [0]), value("two", [2]), value("minus", [-1]), value("limit", 9, np.float32)]
-    result = folded(model(nodes, constants))
-    assert ops(result) == ["ReduceMax", "Greater", "If"]
-    assert weights(result) == {"to": [1, 3, -1], "limit": 9.0}
-
-
-def test_a_by_pass_is_kept_where_a_body_uses_the_other_name_for_something_else() -> None:
-    bodies = [
-        graph([node("Neg", ["same"], "r"), node("Abs", ["r"], "a")], ["a"]),
-        graph([node("Neg", ["same"], "b")], ["b"]),
-    ]
-    bodies[0].node[0].output[0] = bodies[0].node[1].input[0] = "early"
-    nodes = [
-        node("Relu", ["x"], "early"),
-        node("Identity", ["early"], "same"),
-        node("ReduceMax", ["x"], "top", keepdims=0),
-        node("Greater", ["top", "limit"], "yes"),
-        node("If", ["yes"], "y", then_branch=bodies[0], else_branch=bodies[1]),
-    ]
-    proto = model(nodes, [value("limit", 9, np.float32)])
-    fold_constants(proto)
-    assert ops(proto) == ["Relu", "Identity", "ReduceMax", "Greater", "If"]
-
-
-@pytest.mark.parametrize("wide", [True, False])
-def test_an_if_on_a_shape_gives_way_to_the_branch_it_takes(wide: bool) -> None:
-    """Names inside both branches are the same; one output is made inside, one is a weight, one comes from outside."""
-
-    def branch(op: str, factor: float) -> GraphProto:
-        nodes = [node("Mul", ["r", "k"], "a"), node("Constant", [], "two", value_float=2.0)]
-        nodes += [node(op, ["a"], "b"), node("Mul", ["b", "two"], "c")]
-        inner = graph(nodes, ["c", "k", "b"], [value("k", factor, np.float32)])
-        outer = graph([node("If", ["later"], "d", then_branch=leaf("b"), else_branch=leaf("k"))], ["d"])
-        inner.node.append(outer.node[0])
-        inner.output.append(helper.make_tensor_value_info("d", FLOAT, None))
-        return inner
-
-    def leaf(name: str) -> GraphProto:
-        return graph([node("Neg", [name], "l")], ["l"])
-
-    nodes = [
-        node("Relu", ["x"], "r"),
-        node("ReduceMax", ["x"], "top", keepdims=0),
-        node("Cast", ["top"], "later", to=BOOL),
-        node("Shape", ["r"], "s"),
-        node("Gather", ["s", "three"], "w"),
-        node("Greater", ["w", "ten"], "yes"),
-        node("If", ["yes"], "o", "p", "q", "d", then_branch=branch("Exp", 3), else_branch=branch("Abs", 5)),
-        node("Sum", ["o", "p", "q", "d", "r"], "y"),
-    ]
-    proto = model(nodes, [value("three", 3), value("ten", 10 if wide else 20)])
-    result = folded(proto)
-    assert ("Exp" in ops(result), "Abs" in ops(result)) == (wide, not wide)
-    assert ops(result).count("If") == 1
-    assert not {"Constant", "Greater", "Shape", "Identity"} & set(ops(result))
-
-
-def test_a_decided_if_may_make_an_output_of_the_model() -> None:
-    bodies = [graph([node(op, ["x"], "y_")], ["y_"]) for op in ("Exp", "Abs")]
-    nodes = [node("If", ["yes"], "y", then_branch=bodies[0], else_branch=bodies[1])]
-    result = folded(model(nodes, [value("yes", True, np.bool_)]))
-    assert ops(result) == ["Exp"]
-    assert result.graph.node[0].output == ["y"]
-
-
-def test_an_if_whose_branch_is_decided_inside_a_branch_is_inlined_in_turn() -> None:
-    deep = [graph([node(op, ["x"], "z")], ["z"]) for op in ("Exp", "Abs")]
-    inner = graph([node("If", ["no"], "i", then_branch=deep[0], else_branch=deep[1])], ["i"])
-    other = graph([node("Neg", ["x"], "j")], ["j"])
-    nodes = [node("If", ["yes"], "o", then_branch=inner, else_branch=other), node("Neg", ["o"], "y")]
-    result = folded(model(nodes, [value("yes", True, np.bool_), value("no", False, np.bool_)]))
-    assert ops(result) == ["Abs", "Neg"]
 
 
 def test_dropout_that_trains_or_whose_mask_is_read_stays() -> None:
@@ -394,8 +256,8 @@ def test_shared_models_stay_what_they_are(name: str, shared: Path) -> None:
     shape = [d.dim_value or 1 for d in port.type.tensor_type.shape.dim]
     half = port.type.tensor_type.elem_type == TensorProto.FLOAT16
     tensor = np.random.default_rng(1).standard_normal(shape).astype(np.float16 if half else np.float32)
-    before, nodes = run(proto, tensor), Counter(ops(proto))
-    after = run(fold_constants(proto), tensor)
+    before, nodes = run_on_noise(proto, tensor), Counter(ops(proto))
+    after = run_on_noise(fold_constants(proto), tensor)
     for output, wanted in before.items():
         np.testing.assert_array_equal(after[output], wanted)
     assert nodes - Counter(ops(proto)) <= Counter({"Dropout": 1})

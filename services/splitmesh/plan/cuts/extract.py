@@ -12,7 +12,7 @@ from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
 from splitmesh.errors import ModelError
 from splitmesh.plan.cuts.border import Border, border
 from splitmesh.plan.cuts.cut import Cut
-from splitmesh.plan.graph.view import reads, real_inputs
+from splitmesh.plan.graph.names import reads, real_inputs
 
 Arrays = dict[str, npt.NDArray[Any]]
 Run = Callable[[Arrays], Arrays]

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from splitmesh.plan.graph.view import GraphView, real_inputs
+from splitmesh.plan.graph.names import real_inputs
+from splitmesh.plan.graph.view import GraphView
 
 BATCH = "N"
 """Name of the open axis."""

@@ -71,6 +71,9 @@ def _with_constants_as_weights(model: ModelProto) -> ModelProto:
         doc_string=model.doc_string,
         metadata_props=model.metadata_props,
     )
+    for entry in result.opset_import:
+        if entry.domain == "ai.onnx":
+            entry.domain = ""
     source, graph = model.graph, result.graph
     graph.name, graph.doc_string = source.name, source.doc_string
     names = set(real_inputs(source))
@@ -88,16 +91,18 @@ def _with_constants_as_weights(model: ModelProto) -> ModelProto:
             added = graph.initializer.add()
             added.CopyFrom(tensor)
             added.name = node.output[0]
-    _forget_shapes(graph.node)
+    _tidy(graph.node)
     return result
 
 
-def _forget_shapes(nodes: Iterable[NodeProto]) -> None:
-    """What is recorded of tensors in bodies may hold for another batch or picture size."""
+def _tidy(nodes: Iterable[NodeProto]) -> None:
+    """One name for ONNX' own operators; no recorded shapes in bodies, which may be of another picture size."""
     for node in nodes:
+        if node.domain == "ai.onnx":
+            node.domain = ""
         for body in subgraphs(node):
             del body.value_info[:]
-            _forget_shapes(body.node)
+            _tidy(body.node)
 
 
 def _choose_outputs(model: ModelProto, wanted: Collection[str]) -> None:

@@ -105,12 +105,16 @@ class Emitter:
 
 
 def default_opset(model: ModelProto) -> int:
-    """Version of ONNX' own operators in the model; where it uses none of them, that is declared now."""
+    """Version of ONNX' own operators in the model; where it uses none of them, that is declared now.
+
+    Files from before there were versions are of version 1.
+    """
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx"):
             return entry.version
-    model.opset_import.append(helper.make_opsetid("", _OPSET_WHERE_NONE))
-    return _OPSET_WHERE_NONE
+    version = _OPSET_WHERE_NONE if model.opset_import else 1
+    model.opset_import.append(helper.make_opsetid("", version))
+    return version
 
 
 def _range(dtype: int) -> tuple[float, float]:

@@ -5,15 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import onnx
 from onnx import ModelProto, NodeProto
-from onnx.external_data_helper import uses_external_data
 
-from splitmesh.errors import ModelError
 from splitmesh.plan.graph.names import reads, real_inputs, subgraphs
 from splitmesh.plan.graph.shapes import TensorInfo, infer
-
-__all__ = ["GraphView", "TensorInfo", "reads", "real_inputs", "subgraphs"]
 
 BYTES_WEIGHT = 12.0
 """Multiply-accumulates that count as much as one element of a node's output. With it the static head shares of the
@@ -86,32 +81,3 @@ class GraphView:
     def _shape(self, node: NodeProto, place: int) -> tuple[int, ...] | None:
         info = self.tensors.get(node.input[place]) if len(node.input) > place else None
         return info.shape if info is not None else None
-
-
-def load_graph(path: str) -> ModelProto:
-    """Read an ONNX file. Raises ModelError naming the path if it is missing, no ONNX model, or has external data."""
-    try:
-        model = onnx.load(path, load_external_data=False)
-        onnx.checker.check_model(model)
-    except FileNotFoundError as exc:
-        raise ModelError(f"model {path} does not exist", advice="check the path") from exc
-    except Exception as exc:
-        raise ModelError(
-            f"model {path} is not a valid ONNX file: {exc}", advice="export or download it again"
-        ) from exc
-    if any(uses_external_data(tensor) for tensor in model.graph.initializer):
-        raise ModelError(
-            f"model {path} keeps its weights in other files",
-            advice="save it with onnx.save(..., save_as_external_data=False)",
-        )
-    return model
-
-
-def pin_input(model: ModelProto, name: str, shape: tuple[int, ...]) -> None:
-    """Give the input's open dimensions (symbolic or 0) their size from `shape`; fixed ones stay. In place."""
-    for value in model.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        if value.name == name and len(dims) == len(shape):
-            for dim, size in zip(dims, shape, strict=True):
-                if not dim.dim_value:
-                    dim.dim_value = size
