@@ -143,6 +143,12 @@ def _strip(bundle: Bundle) -> str:
     if not drawn:
         return ""
     cuts = [f"<li>{series_name(n, figures.entry.name)}</li>" for n, figures in enumerate(cut_figures(bundle), 1)]
+    told = (
+        "<figcaption>The lower line spreads the whole model's measured time over the nodes by the size of their "
+        "work; the dots are heads as they were measured.</figcaption>"
+        if bundle.profile
+        else ""
+    )
     keys = [
         '<li><span class="swatch live"></span>elements live after a node (gap: unknown)</li>',
         '<li><span class="swatch bar"></span>rejected from the graph</li>',
@@ -152,7 +158,8 @@ def _strip(bundle: Bundle) -> str:
         "<h2>The graph as a strip</h2>"
         '<p class="soft">To cut after a node is to send everything that is live there. A good cut lies where the '
         "upper panel is low, well under the input picture, and is early in the lower panel.</p>"
-        f'<figure>{drawn}<ul class="legend">{"".join(cuts + keys)}</ul></figure>'
+        f'<figure>{drawn}<ul class="legend">{"".join(cuts + keys)}</ul>'
+        f"{told}</figure>"
     )
 
 

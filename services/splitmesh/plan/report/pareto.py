@@ -187,6 +187,7 @@ def _labels(
 ) -> Iterable[str]:
     """A name beside each kept dot where there is room for it, with a leader where it had to move away."""
     taken = [_disc(dot, x, y, size) for dot in shown if dot.kept]
+    taken.append(text_box(x.end, y(GOOD_FIDELITY) + 12, f"{GOOD_FIDELITY:g}", _TEXT, "end"))
     for dot in sorted(kept, key=lambda d: (d.kind != "local", -d.fidelity, d.bytes_mean)):
         across, up = _at(dot, x, y)
         radius = size(math.sqrt(dot.edge_ms or 0.0))

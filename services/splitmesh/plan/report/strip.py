@@ -110,6 +110,7 @@ def draw_strip(bundle: Bundle, *, width: float, name: str) -> str:
             _mark(mark, nodes, _HEAD + _LABEL_ROW * (level + 0.75), floor + _RUG)
             for mark, level in zip(kept, rows, strict=True)
         ),
+        _heads(bundle, nodes, top + _UPPER + _GAP),
         label(4, 12, "elements live after each node", "head"),
         label(4, top + _UPPER + _GAP - 12, _work_heading(bundle), "head halo"),
         _node_axis(nodes, total, floor + _RUG, width),
@@ -156,10 +157,8 @@ def _area(row: Sequence[Column], nodes: Scale, scale: Scale, value: Callable[[Co
 
 
 def _work(bundle: Bundle, row: Sequence[Column], nodes: Scale, top: float) -> str:
-    """Lower panel: what the edge has spent after each node."""
-    full = timing(bundle, "full")
-    whole = full.p50_ms * slowdown(bundle) if full else 1.0
-    scale = Scale(0, whole, top + _LOWER, top)
+    """Lower panel: what the edge has spent after each node, estimated."""
+    full, scale = timing(bundle, "full"), _spent_scale(bundle, top)
     parts = []
     for value in scale.ticks(3):
         shown = f"{value:g}" if full else f"{100 * value:.0f}%"
@@ -167,9 +166,30 @@ def _work(bundle: Bundle, row: Sequence[Column], nodes: Scale, top: float) -> st
             line(nodes.start, scale(value), nodes.end, scale(value), "grid"),
             label(_LEFT - 6, scale(value) + 4, shown, "tick", "end"),
         ]
-    steps = [(nodes(0), scale(0)), *((nodes(column.after), scale(column.share * whole)) for column in row)]
+    steps = [(nodes(0), scale(0)), *((nodes(column.after), scale(column.share * scale.high)) for column in row)]
     parts += [path([*steps, (nodes.end, scale.start)], "spent-area", closed=True), path(steps, "spent")]
     return "".join(parts)
+
+
+def _spent_scale(bundle: Bundle, top: float) -> Scale:
+    full = timing(bundle, "full")
+    return Scale(0, full.p50_ms * slowdown(bundle) if full else 1.0, top + _LOWER, top)
+
+
+def _heads(bundle: Bundle, nodes: Scale, top: float) -> str:
+    """A dot for what each head was measured to take."""
+    scale = _spent_scale(bundle, top)
+    return "".join(
+        element(
+            "circle",
+            cx=nodes(place_of(bundle.plan.strip, figures.entry.node_index) + 1),
+            cy=scale(figures.edge.p50_ms),
+            r=4.5,
+            class_=f"dot head s{number}",
+        )
+        for number, figures in enumerate(cut_figures(bundle), 1)
+        if figures.edge and timing(bundle, "full")
+    )
 
 
 def _work_heading(bundle: Bundle) -> str:

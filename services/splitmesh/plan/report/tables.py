@@ -35,7 +35,7 @@ METRICS = {
 }  # fmt: skip
 
 _HEAT = ((0.995, "h5"), (0.98, "h4"), (0.95, "h3"), (0.9, "h2"), (0.0, "h1"))
-_MOTIONS = {"still": "still", "moving": "moving", "any": "any motion"}
+_MOTIONS = {"still": "still", "moving": "moving", "any": "stills"}
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Sequence[int] = ()) -> str:
@@ -131,27 +131,31 @@ def points_table(bundle: Bundle) -> str:
 
 
 def variants_table(bundle: Bundle) -> str:
-    """Quantised and smaller models, kept or not; "" if none was tried."""
+    """Quantised and smaller models beside what they stand for, offered or not; "" if none was tried."""
     kept = {point.name for point in kept_points(bundle)}
-    tried = [row for row in bundle.plan.rows if row.variant]
-    head = ["variant", "what", "sent, mean", "fidelity", "edge ms", "the model's own", "offered"]
+    groups: dict[tuple[str, str], list[RateRow]] = {}
+    for row in bundle.plan.rows:
+        if row.variant:
+            groups.setdefault((row.cut, row.variant), []).append(row)
+    head = ["variant", "edge ms", "the model's own", "best fidelity", "the model's own", "offered"]
     rows = []
-    for row in tried:
-        part = f"head {row.cut}" if row.cut else "full"
-        mine, own = (stretched(timing(bundle, name), slowdown(bundle)) for name in (f"{part} {row.variant}", part))
-        what = {"int8": "weights and activations in 8 bits", "small": "the second, smaller model"}[row.variant]
+    for (cut, variant), tried in groups.items():
+        part = f"head {cut}" if cut else "full"
+        mine, own = (stretched(timing(bundle, name), slowdown(bundle)) for name in (f"{part} {variant}", part))
+        best = max(row.fidelity for row in tried)
+        whole = max((r.fidelity for r in bundle.plan.rows if cut and r.cut == cut and not r.variant), default=1.0)
+        offered = sum(row.point in kept for row in tried)
         rows.append(
             [
-                _point_name(bundle, row.point, row.cut),
-                what,
-                data_size(row.bytes_mean) if row.codec else "–",
-                f"{row.fidelity:.3f}",
+                _point_name(bundle, tried[0].point.rpartition("/")[0] if cut else tried[0].point, cut),
                 milliseconds(mine.p50_ms if mine else None),
                 milliseconds(own.p50_ms if own else None),
-                "yes" if row.point in kept else "no: it does not pay",
+                f"{best:.3f}",
+                f"{whole:.3f}",
+                f"{offered} of {len(tried)}" if offered else "no: it does not pay",
             ]
         )
-    return table("Variants that were measured", head, rows, numeric=(2, 3, 4, 5)) if rows else ""
+    return table("Quantised and smaller models on the edge", head, rows, numeric=(1, 2, 3, 4)) if rows else ""
 
 
 def bins_table(bundle: Bundle) -> str:
