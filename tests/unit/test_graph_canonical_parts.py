@@ -15,6 +15,7 @@ from graph_models import (
     check,
     feed,
     manifest,
+    mirror,
     picture,
     port,
     run,
