@@ -22,6 +22,7 @@ from splitmesh.inference.planning.make import make_plan
 from splitmesh.inference.planning.request import PlanRequest
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.footage import Clip, Footage
+from splitmesh.plan.manifest_toml import manifest_toml
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 from plan_graphs import SIZE, classifier_manifest, moving_squares, residual_classifier, save
@@ -160,7 +161,7 @@ async def test_a_plan_that_was_tampered_with_is_refused(
     complains(process, 1, str(plan / file), "splitmesh plan")
 
 
-async def test_a_corrupt_model_and_one_without_manifest_are_told_by_name(
+async def test_a_corrupt_model_is_told_by_name_with_and_without_a_manifest(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -169,20 +170,12 @@ async def test_a_corrupt_model_and_one_without_manifest_are_told_by_name(
     bare = alone(scene.clip, "")
     async with node("edge", tmp_path / "bare", ready=False, **bare, model=str(model)) as edge:
         await edge.ended()
-    complains(edge, 1, "broken.onnx", "manifest")
+    complains(edge, 1, "broken.onnx", "ONNX")
     manifest = tmp_path / "broken.toml"
-    manifest.write_text(toml(classifier_manifest().model_dump(mode="json")))
+    manifest.write_text(manifest_toml(classifier_manifest()))
     async with node("edge", tmp_path / "corrupt", ready=False, **bare, model=str(model), manifest=manifest) as edge:
         await edge.ended()
     complains(edge, 1, "broken.onnx")
-
-
-def toml(values: dict[str, object]) -> str:
-    table = values.pop("postprocess")
-    assert isinstance(table, dict)
-    rows = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-    rows += ["[postprocess]", *(f"{key} = {json.dumps(value)}" for key, value in table.items() if value is not None)]
-    return "\n".join(rows)
 
 
 async def test_a_worker_with_other_weights_refuses_and_the_edge_answers_itself(

@@ -4,8 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from splitmesh.errors import FrameShapeError
 from splitmesh.frames.answer import Answer
@@ -13,76 +11,12 @@ from splitmesh.frames.track import MOTION_FLOOR
 from splitmesh.plan.calibrate import (
     KAPPA_PRIOR,
     KAPPA_RANGE,
-    CodecRow,
-    ModelTimes,
     TrackSample,
     fidelity_estimate,
     fit_track_kappa,
-    operating_points,
-    pareto,
     tracking_samples,
 )
 from splitmesh.plan.thumbnail import luma_thumbnail
-from splitmesh.policy.point import OperatingPoint, Place
-
-TIMES = ModelTimes(20.0, {"early": 5.0, "late": 12.0}, {"early": 15.0, "late": 8.0})
-
-
-def row(cut: str, codec: str, level: int, size: float, fidelity: float, encode_ms: float = 0.5) -> CodecRow:
-    return CodecRow(cut, codec, level, size, encode_ms, 0.3, fidelity)
-
-
-def test_points_carry_what_was_measured_under_documented_names() -> None:
-    points = {
-        p.name: p
-        for p in operating_points(
-            [
-                row("early", "u8zstd", 5, 20e3, 0.99),
-                row("late", "u8lz4", 8, 15e3, 0.98),
-                row("", "jpeg", 85, 24e3, 0.97),
-            ],
-            TIMES,
-        )
-    }
-    assert sorted(points) == ["frame/jpeg-85", "local", "split/early/u8zstd-5", "split/late/u8lz4-8", "track"]
-    assert points["split/early/u8zstd-5"] == OperatingPoint(
-        "split/early/u8zstd-5", Place.SPLIT, 0.99, "early", "u8zstd", 5, 5.0, 0.5, 20e3, 0.3, 15.0, 15.0
-    )
-    assert points["frame/jpeg-85"] == OperatingPoint(
-        "frame/jpeg-85", Place.FRAME, 0.97, "", "jpeg", 85, 0.0, 0.5, 24e3, 0.3, 20.0, 0.0
-    )
-    assert points["local"] == OperatingPoint("local", Place.LOCAL, 1.0, edge_ms=20.0)
-    assert points["track"] == OperatingPoint("track", Place.TRACK, 1.0)
-
-
-def test_dominated_points_go_and_a_late_cut_stays_for_its_short_tail() -> None:
-    names = {
-        p.name
-        for p in operating_points(
-            [
-                row("early", "u8zstd", 8, 40e3, 0.99),  # beaten by the next: larger, and no better
-                row("early", "u8zstd", 6, 30e3, 0.99),
-                row("late", "u8zstd", 6, 35e3, 0.99),  # later and larger than early, but its tail is short
-            ],
-            TIMES,
-        )
-    }
-    assert names == {"track", "local", "split/early/u8zstd-6", "split/late/u8zstd-6"}
-
-
-def test_payloads_that_no_message_can_hold_are_left_out() -> None:
-    points = operating_points([row("early", "u8lz4", 8, 950e3, 1.0), row("early", "u8lz4", 3, 300e3, 0.9)], TIMES)
-    assert [p.name for p in points] == ["local", "split/early/u8lz4-3", "track"]
-
-
-def test_timing_noise_below_ten_percent_decides_nothing() -> None:
-    kept = pareto(
-        [
-            OperatingPoint("a", Place.SPLIT, 0.9, "c", "u8lz4", 8, 10.0, 0.30, 900.0, 0.1, 5.0, 5.0),
-            OperatingPoint("b", Place.SPLIT, 0.9, "c", "u8zstd", 8, 10.0, 0.31, 700.0, 0.1, 5.0, 5.0),
-        ]
-    )
-    assert [p.name for p in kept] == ["b"]
 
 
 def test_empty_scenes_leave_the_order_of_levels_and_evidence_wins_slowly() -> None:
@@ -93,42 +27,6 @@ def test_empty_scenes_leave_the_order_of_levels_and_evidence_wins_slowly() -> No
     poor = fidelity_estimate([0.2] * 24, [True] * 24, rank=0)
     assert 0.2 < poor < 0.3
     assert fidelity_estimate([], [], rank=99) == fidelity_estimate([], [], rank=4)
-
-
-remote_points = st.lists(
-    st.builds(
-        row,
-        st.sampled_from(["early", "late", ""]),
-        st.sampled_from(["u8lz4", "u8zstd"]),
-        st.integers(1, 100),
-        st.floats(100, 1e5),
-        st.floats(0, 1),
-        st.floats(0.1, 3),
-    ),
-    max_size=60,
-    unique_by=lambda r: (r.cut, r.codec, r.level),
-)
-
-
-@given(remote_points)
-def test_at_most_sixteen_plus_two_and_every_group_keeps_its_extremes(rows: list[CodecRow]) -> None:
-    points = operating_points(rows, TIMES)
-    names = [p.name for p in points]
-    assert names == sorted(set(names))
-    assert {"track", "local"} <= set(names)
-    assert len(points) <= 18
-    everything = operating_points(rows, TIMES, limit=1000)
-    assert set(points) <= set(everything)
-    for cut in ("early", "late", ""):
-        mine = [p for p in everything if p.remote and p.cut == cut]
-        if mine:
-            assert max(p.fidelity for p in mine) in [p.fidelity for p in points if p.cut == cut]
-            assert min(p.payload_bytes for p in mine) in [p.payload_bytes for p in points if p.cut == cut]
-
-
-@given(remote_points.map(tuple))
-def test_order_of_rows_does_not_matter(rows: tuple[CodecRow, ...]) -> None:
-    assert operating_points(rows, TIMES) == operating_points(rows[::-1], TIMES)
 
 
 @pytest.mark.parametrize("kappa", [10.0, 60.0, 300.0])

@@ -1,6 +1,6 @@
-"""Owns turning measurements into what the policy may choose from: operating points, their Pareto set, tracking decay.
+"""Owns what follows from answers on calibration frames: expected fidelity of a codec's level, and tracking decay.
 
-Measures nothing itself; `splitmesh.inference.planning.builder` runs the model and the clock.
+Runs nothing itself; `splitmesh.inference.planning` runs the model and the tracker's clock is the frames' own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,7 @@ import numpy.typing as npt
 from splitmesh.frames.answer import Answer
 from splitmesh.frames.fidelity import agreement, tells
 from splitmesh.frames.track import MOTION_FLOOR, Tracker, motion
-from splitmesh.plan.pareto import LIMIT, pareto
-from splitmesh.policy.point import OperatingPoint, Place
 
-MAX_PAYLOAD_BYTES = 900_000
-"""A message of the bus holds 1 MB; single frames may be a little larger than nineteen of twenty."""
 KAPPA_PRIOR = 40.0
 """κ that is believed before any evidence; a static street camera at 10 fps measured 53."""
 KAPPA_RANGE = (5.0, 1000.0)
@@ -28,31 +24,6 @@ _PRIOR_WEIGHT = 8.0
 _FIDELITY_PRIOR = (0.995, 0.985, 0.97, 0.945, 0.9)
 """What a codec's levels, finest first, are taken to keep before any evidence: an assumption, weak on purpose."""
 _PRIOR_FRAMES = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class CodecRow:
-    """What coding one cut (or, with cut "", the picture) at one level gave: mean bytes and fidelity, median ms."""
-
-    cut: str
-    codec: str
-    level: int
-    payload_bytes: float
-    encode_ms: float
-    decode_ms: float
-    fidelity: float
-    """Expected agreement with the full fp32 model's answer, [0, 1]; see `fidelity_estimate`."""
-    agreement: float = 0.0
-    """Plain mean over all calibration frames, for the record."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelTimes:
-    """Median milliseconds on the profiled device: the whole model, and head and tail by cut."""
-
-    full_ms: float
-    head_ms: dict[str, float]
-    tail_ms: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,37 +46,6 @@ def fidelity_estimate(agreements: Sequence[float], told: Sequence[bool], *, rank
     useful = [a for a, tells in zip(agreements, told, strict=True) if tells]
     prior = _FIDELITY_PRIOR[min(rank, len(_FIDELITY_PRIOR) - 1)]
     return (sum(useful) + _PRIOR_FRAMES * prior) / (len(useful) + _PRIOR_FRAMES)
-
-
-def operating_points(
-    rows: Sequence[CodecRow], times: ModelTimes, *, limit: int = LIMIT
-) -> tuple[OperatingPoint, ...]:
-    """At most `limit` remote points (their Pareto set), plus "track" and "local"; sorted by name."""
-    remote = pareto([_point(row, times) for row in rows if row.payload_bytes <= MAX_PAYLOAD_BYTES], limit=limit)
-    always = [
-        OperatingPoint("track", Place.TRACK, 1.0),
-        OperatingPoint("local", Place.LOCAL, 1.0, edge_ms=times.full_ms),
-    ]
-    return tuple(sorted([*always, *remote], key=lambda p: p.name))
-
-
-def _point(row: CodecRow, times: ModelTimes) -> OperatingPoint:
-    coded = f"{row.codec}-{row.level}"
-    split = bool(row.cut)
-    return OperatingPoint(
-        name=f"split/{row.cut}/{coded}" if split else f"frame/{coded}",
-        place=Place.SPLIT if split else Place.FRAME,
-        fidelity=row.fidelity,
-        cut=row.cut,
-        codec=row.codec,
-        level=row.level,
-        edge_ms=times.head_ms[row.cut] if split else 0.0,
-        encode_ms=row.encode_ms,
-        payload_bytes=row.payload_bytes,
-        decode_ms=row.decode_ms,
-        cloud_ms=times.tail_ms[row.cut] if split else times.full_ms,
-        resume_ms=times.tail_ms[row.cut] if split else 0.0,
-    )
 
 
 def tracking_samples(
