@@ -17,16 +17,13 @@ import pytest
 
 from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
-from splitmesh.inference.planning.make import make_plan
-from splitmesh.inference.planning.request import PlanRequest
 from splitmesh.lab.child import Child
 from splitmesh.lab.commands import clean_environment, command_line
 from splitmesh.lab.records import read_records
 from splitmesh.media.clip import write_test_clip
 from splitmesh.models.registry import resolve_model
 from splitmesh.plan.bundle.read import Bundle
-from splitmesh.plan.footage import Clip, Footage
-from splitmesh.provision.footage import read_footage
+from splitmesh.provision.plan import edge_plan
 from splitmesh.telemetry.spanlog import read_spans
 from splitmesh.telemetry.spanrow import SpanRow
 
@@ -35,7 +32,6 @@ START_S = 60.0
 NOWHERE = "nats://127.0.0.1:1"
 """No broker will ever listen here."""
 OFFLOADED = (Outcome.SPLIT, Outcome.FRAME)
-_PICTURES = 16
 _LEDGER = re.compile(r"<Ledger (.*)>")
 
 
@@ -76,15 +72,13 @@ class Scene:
 
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """Made once per session: few pictures make rough fidelities, which no mesh test asks for."""
+    """Made once per session, of the plan that ships: only parts and times are made here."""
     folder = tmp_path_factory.mktemp("scene")
     clip = write_test_clip(folder / "shapes.mp4")
-    model = resolve_model("coco-ssdlite", cache=folder / "cache")
-    video = read_footage([str(clip)], [], model.manifest, lambda *_: None).clips[0]
-    few = Footage((Clip(video.pictures[:_PICTURES], video.interval_ms),))
-    bundle = make_plan(
-        PlanRequest(model.path, model.manifest, model.anchors), few, folder / "coco.plan", lambda *_: None
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPLITMESH_CACHE_DIR", str(folder / "cache"))
+        model = resolve_model("coco-ssdlite")
+        bundle = edge_plan(model, str(clip), threads=1, providers=("cpu",), progress=lambda *_: None)
     return Scene(clip, bundle)
 
 
