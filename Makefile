@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lab test unit ci lint format type proto proto-write check-arm check-weights integration e2e \
+.PHONY: help setup lab test unit ci lint format type proto proto-write check-arm check-weights ship-plan integration e2e \
 	bench bench-lab bench-overhead bench-track bench-codec bench-link models-report soak docs lock lock-upgrade clean
 
 help: ## Show this list.
@@ -94,6 +94,9 @@ check-arm: $(STAMP) ## Every package that an edge needs has a wheel for 64-bit A
 
 check-weights: $(STAMP) ## Built-in weights still equal the original that they were converted from.
 	@$(BIN)/python tools/check_weights.py $(ARGS)
+
+ship-plan: $(STAMP) ## Measure the plan that ships with the default model anew. ARGS='--media DIR'
+	@$(BIN)/python tools/ship_plan.py $(ARGS)
 
 # -- measurements: each writes JSON and PNG under bench/results/ ----------------------------------------------------
 

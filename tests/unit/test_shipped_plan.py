@@ -21,7 +21,7 @@ from splitmesh.provision import shipped
 from splitmesh.provision.parts import plan_request, provide_parts
 from splitmesh.provision.shipped import read_shipped, shipped_plan
 
-AGAIN = "the shipped plan is stale: run `python tools/ship_plan.py`"
+AGAIN = "the shipped plan is stale: run `make ship-plan`"
 
 
 class Seen:
