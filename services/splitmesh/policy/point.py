@@ -43,8 +43,8 @@ class OperatingPoint:
     resume_ms: float = 0.0
     """Time of the tail on the edge (SPLIT only)."""
     variant: str = ""
-    """Which files run on the edge, for LOCAL and SPLIT: "" the model's own, "int8" quantised ones, "small" the smaller
-    model."""
+    """Which files run on the edge, for LOCAL and SPLIT: "" the model's own, "int8" quantised ones, "small" those of
+    the smaller model."""
 
     @property
     def remote(self) -> bool:

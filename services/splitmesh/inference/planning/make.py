@@ -16,15 +16,18 @@ from typing import Any
 
 import onnxruntime
 
+from splitmesh.inference.energy import energy_meter
 from splitmesh.inference.planning.cutting import Cutting, cut_up
 from splitmesh.inference.planning.examine import Kept, Trial
 from splitmesh.inference.planning.finish import Finish
 from splitmesh.inference.planning.parity import open_part
 from splitmesh.inference.planning.rates import Measured, cut_rates, picture_rates
 from splitmesh.inference.planning.request import PlanRequest, plan_key
+from splitmesh.inference.planning.small import SMALL, Small, add_small, why_not_offered
 from splitmesh.inference.planning.stages import Progress, each, quiet, slice_of, stage
-from splitmesh.inference.planning.times import part_times
+from splitmesh.inference.planning.times import NO_VARIANTS, VariantFiles, part_times
 from splitmesh.inference.planning.tracking import tracking
+from splitmesh.inference.planning.variants import Quantising
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.inference.profile import device_class
 from splitmesh.inference.providers import describe_device
@@ -32,7 +35,7 @@ from splitmesh.inference.session import open_session
 from splitmesh.plan.answers.postprocess import build_postprocess
 from splitmesh.plan.bundle.draft import BundleDraft, add_profile
 from splitmesh.plan.bundle.read import Bundle
-from splitmesh.plan.bundle.schema import FrameCounts, PartTiming, ProfileFile, RejectedCut
+from splitmesh.plan.bundle.schema import FrameCounts, PartTiming, ProfileFile, RateRow, RejectedCut
 from splitmesh.plan.calibrate import KAPPA_PRIOR, fit_track_kappa
 from splitmesh.plan.footage import Footage, Sample, evenly, made_up
 from splitmesh.plan.manifest import Manifest
@@ -66,12 +69,14 @@ def make_plan(request: PlanRequest, footage: Footage, out: Path, progress: Progr
     """
     manifest = request.manifest
     footage.check(height=manifest.height, width=manifest.width)
+    key = plan_key(request, footage)
     with BundleDraft(out) as draft:
         draft.add_manifest(manifest, request.anchors)
+        small = None if request.small is None else add_small(request, request.small, draft)
         cutting = cut_up(request, draft, progress)
         session = open_session(cutting.full_path, threads=request.threads, providers=request.providers)
         whole = Whole(manifest, session, build_postprocess(manifest, request.anchors))
-        return _Making(request, footage, draft, cutting, whole, progress).run()
+        return _Making(request, footage, draft, cutting, whole, small, progress, facts={"key": key}).run()
 
 
 @dataclass
@@ -81,7 +86,10 @@ class _Making:
     draft: BundleDraft
     cutting: Cutting
     whole: Whole
+    small: Small | None
     progress: Progress
+    rows: list[RateRow] = field(default_factory=list)
+    variants: VariantFiles = NO_VARIANTS
     facts: dict[str, Any] = field(default_factory=dict)
     """Of the plan file, as they become known."""
     times: dict[str, PartTiming] = field(default_factory=dict)
@@ -94,6 +102,7 @@ class _Making:
         evaluated = self._evaluated() if self.footage else []
         if evaluated:
             self._calibrate(kept, evaluated)
+            self._vary(kept, evaluated)
             self._profile(kept, evaluated[0])
             self._track()
         self.facts |= {
@@ -162,14 +171,38 @@ class _Making:
             part = open_part(*each_kept.located, threads=session.threads, providers=self.request.providers)
             total.extend(cut_rates(self.whole, part, evaluated, slice_of(step, index, count)))
         total.extend(picture_rates(self.whole, evaluated, slice_of(step, count - 1, count)))
-        self.facts["rows"] = tuple(total.rows)
+        self.rows += total.rows
         self.times |= total.times
         self.notes += total.spoilt
+
+    def _vary(self, kept: Sequence[Kept], evaluated: Sequence[Sample]) -> None:
+        """What the edge may run in place of the model, as far as it was asked for."""
+        if self.request.int8:
+            int8 = Quantising(
+                self.draft, self.cutting, self.whole, self.request.providers, self.footage.fit, evaluated
+            )
+            int8.run(kept, stage(self.progress, "quantise"))
+            self.rows += int8.rows
+            self.notes += int8.notes
+            self.variants = int8.files
+        if self.small is not None:
+            row = self.small.rates(self.whole, evaluated, stage(self.progress, "small"))
+            self.rows.append(row)
+            self.notes += why_not_offered(row)
+            self.variants = self.variants.with_whole(SMALL, self.small.session.path)
 
     def _profile(self, kept: Sequence[Kept], sample: Sample) -> None:
         step = stage(self.progress, "profile")
         located = [each_kept.located for each_kept in kept]
-        self.times |= part_times(self.whole, located, sample.picture, step, providers=self.request.providers)
+        self.times |= part_times(
+            self.whole,
+            located,
+            sample.picture,
+            step,
+            providers=self.request.providers,
+            variants=self.variants,
+            meter=energy_meter(),
+        )
 
     def _track(self) -> None:
         affordable = int(TRACKING_BUDGET_MS * WORK_PER_MS / max(self.cutting.work, 1.0))
@@ -181,10 +214,9 @@ class _Making:
         cutting = self.cutting
         bundle = self.draft.publish(
             {
-                "rows": (),
+                "rows": tuple(self.rows),
                 "track_kappa": KAPPA_PRIOR,
                 "track_samples": 0,
-                "key": plan_key(self.request, self.footage),
                 "tools": tools(),
                 "notes": (*self.request.notes, *cutting.precision.notes, *self.notes),
                 "nodes": cutting.nodes,

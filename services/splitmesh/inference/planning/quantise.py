@@ -9,6 +9,7 @@ to measure.
 
 from __future__ import annotations
 
+import gc
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -80,6 +81,8 @@ def quantised_model(path: Path, cases: Sequence[dict[str, Array]]) -> ModelProto
             model: ModelProto = onnx.load(made)
         except _FAILURES as exc:
             raise ModelError(f"{path} can't be quantised: {type(exc).__name__}: {exc}") from exc
+        finally:
+            gc.collect()  # the quantiser's objects refer to each other in circles, and hold copies of the model
     return model
 
 

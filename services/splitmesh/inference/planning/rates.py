@@ -20,7 +20,9 @@ from splitmesh.inference.planning.parity import Part
 from splitmesh.inference.planning.stages import Step, each, quiet
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.inference.profile import part_timing, timed
+from splitmesh.inference.session import Session
 from splitmesh.plan.answers.metrics import content_bins, metrics
+from splitmesh.plan.answers.outputs import PostprocessFn
 from splitmesh.plan.bundle.schema import PartTiming, RateRow
 from splitmesh.plan.calibrate import fidelity_estimate
 from splitmesh.plan.cuts.choose import Screened
@@ -34,6 +36,8 @@ SCREENED_CODEC = "u8zstd"
 SCREENED_LEVELS = (8, 5, 3)
 SCREENED_LOSS = 0.02
 """A cut is judged at the coarsest level that keeps so nearly what its finest one keeps."""
+STAND_IN_RANK = 4
+"""What a model that stands in for another is taken to keep before any evidence: as little as the coarsest level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,33 @@ def picture_rates(whole: Whole, samples: Sequence[Sample], step: Step) -> Measur
     return _measured(whole, "", tallies, samples)
 
 
+def local_rates(
+    whole: Whole,
+    session: Session,
+    samples: Sequence[Sample],
+    step: Step,
+    *,
+    variant: str,
+    read: PostprocessFn | None = None,
+) -> RateRow:
+    """What a model that stands in for the whole keeps. It takes the same inputs; nothing is sent.
+
+    read: makes answers in the whole's classes of its outputs; None: they are those of the whole. Raises
+    InferenceError, naming the frame, if it fails.
+    """
+    tally = _Tally()
+    for sample in each(samples, step):
+        try:
+            outputs = session.run(whole.inputs(sample.picture))
+        except InferenceError as exc:
+            raise InferenceError(f"{sample.where}: {exc.message}") from exc
+        outcome = _outcome(whole, outputs, sample) if read is None else _judged(whole, read(outputs), None, sample)
+        tally.bytes.append(0)
+        tally.add(whole.kind, outcome, whole.reference(sample))
+    row = _row(whole, tally, samples, rank=STAND_IN_RANK)
+    return row.model_copy(update={"variant": variant})
+
+
 def screen(whole: Whole, part: Part, samples: Sequence[Sample]) -> Screened:
     """What the cut sends and keeps at the coarsest of three levels that is nearly as faithful as the finest.
 
@@ -158,8 +189,11 @@ def screen(whole: Whole, part: Part, samples: Sequence[Sample]) -> Screened:
 
 
 def _outcome(whole: Whole, outputs: Mapping[str, npt.NDArray[Any]], sample: Sample) -> _Outcome:
-    reference, answer = whole.reference(sample), whole.answer(outputs)
-    mine, theirs = whole.distribution(outputs), whole.reference_distribution(sample)
+    return _judged(whole, whole.answer(outputs), whole.distribution(outputs), sample)
+
+
+def _judged(whole: Whole, answer: Answer, mine: F64 | None, sample: Sample) -> _Outcome:
+    reference, theirs = whole.reference(sample), whole.reference_distribution(sample)
     return _Outcome(
         answer,
         agreement(whole.kind, answer, reference),
@@ -177,26 +211,39 @@ def _known(known: Sequence[tuple[Arrays, _Outcome]], decoded: Arrays) -> _Outcom
 
 def _measured(whole: Whole, cut: str, tallies: Mapping[Coding, _Tally], samples: Sequence[Sample]) -> Measured:
     measured = Measured()
-    references = [whole.reference(sample) for sample in samples]
     for (codec, level), tally in tallies.items():
         if tally.spoilt:
             measured.spoilt.append(f"{codec}-{level} of {cut or 'the picture'} is not offered: {tally.spoilt}")
             continue
         levels = sorted((n for c, n in tallies if c == codec), reverse=True)
-        agreements = [outcome.agreement for outcome in tally.outcomes]
-        told = [outcome.told for outcome in tally.outcomes]
-        row = RateRow(
-            cut=cut,
-            codec=codec,
-            level=level,
-            bytes_mean=float(np.mean(tally.bytes)),
-            bytes_p95=float(np.quantile(tally.bytes, 0.95)),
-            fidelity=fidelity_estimate(agreements, told, rank=levels.index(level)),
-            agreement=float(np.mean(agreements)),
-            metrics=tally.metrics(whole.kind, references),
-            bins=content_bins(whole.kind, agreements, references, [sample.motion for sample in samples]),
-        )
+        row = _row(whole, tally, samples, cut=cut, codec=codec, level=level, rank=levels.index(level))
         measured.rows.append(row)
         measured.times[f"encode {row.point}"] = part_timing(tally.encode_ms)
         measured.times[f"decode {row.point}"] = part_timing(tally.decode_ms)
     return measured
+
+
+def _row(
+    whole: Whole,
+    tally: _Tally,
+    samples: Sequence[Sample],
+    *,
+    rank: int,
+    cut: str = "",
+    codec: str = "",
+    level: int = 0,
+) -> RateRow:
+    agreements = [outcome.agreement for outcome in tally.outcomes]
+    told = [outcome.told for outcome in tally.outcomes]
+    references = [whole.reference(sample) for sample in samples]
+    return RateRow(
+        cut=cut,
+        codec=codec,
+        level=level,
+        bytes_mean=float(np.mean(tally.bytes)),
+        bytes_p95=float(np.quantile(tally.bytes, 0.95)),
+        fidelity=fidelity_estimate(agreements, told, rank=rank),
+        agreement=float(np.mean(agreements)),
+        metrics=tally.metrics(whole.kind, references),
+        bins=content_bins(whole.kind, agreements, references, [sample.motion for sample in samples]),
+    )

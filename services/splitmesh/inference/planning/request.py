@@ -18,6 +18,23 @@ from splitmesh.plan.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
+class SmallModel:
+    """A second model that stands in for the first on a busy edge; it must find the same kind of thing."""
+
+    path: Path
+    manifest: Manifest
+    anchors: npt.NDArray[np.float32] | None = None
+    """(A, 4) for kind "ssd"."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the model with the way to read it. Raises ModelError if it can't be read."""
+        anchors = b"" if self.anchors is None else anchors_bytes(self.anchors)
+        facts = (model_sha256(self.path).encode(), manifest_json(self.manifest), anchors)
+        return hashlib.sha256(b"\0".join(facts)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class PlanRequest:
     """A model, how to read it, and the device that is measured."""
 
@@ -35,6 +52,15 @@ class PlanRequest:
     """The edge is taken to be so many times slower than this device."""
     notes: tuple[str, ...] = ()
     """What was guessed for the user; kept in the plan."""
+    int8: bool = False
+    """Try the model and the heads of kept cuts in 8-bit integers too."""
+    small: SmallModel | None = None
+
+    @property
+    def options(self) -> str:
+        """As `PlanKey.options` has them. Raises ModelError if the smaller model can't be read."""
+        small = () if self.small is None else (f"small={self.small.sha256}",)
+        return ",".join((*(("int8",) if self.int8 else ()), *small))
 
 
 def plan_key(request: PlanRequest, footage: Footage) -> PlanKey:
@@ -45,4 +71,5 @@ def plan_key(request: PlanRequest, footage: Footage) -> PlanKey:
         anchors_sha256="" if request.anchors is None else hashlib.sha256(anchors_bytes(request.anchors)).hexdigest(),
         codecs={**FEATURE_CODECS, **PICTURE_CODECS},
         footage_sha256=footage.sha256,
+        options=request.options,
     )

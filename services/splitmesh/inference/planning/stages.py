@@ -7,8 +7,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-STAGES = ("load", "cuts", "reference", "parity", "screen", "calibrate", "profile", "track", "write")
-"""In the order in which they begin. Without footage there is no "screen", "calibrate", "profile" and "track"."""
+STAGES = (
+    *("load", "cuts", "reference", "parity", "screen", "calibrate"),
+    *("quantise", "small", "profile", "track", "write"),
+)
+"""In the order in which they begin. Without footage there is none from "screen" to "track"; "quantise" and "small"
+take place only if they were asked for."""
 
 Progress = Callable[[str, float], None]
 """Told a stage and the share of that stage that is done, [0, 1].

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import numpy as np
 
 from splitmesh.codec.features import decode_features, encode_features
 from splitmesh.codec.picture import decode_picture, encode_picture
+from splitmesh.inference.energy import EnergyMeter
 from splitmesh.inference.planning.parity import Part, open_part
 from splitmesh.inference.planning.stages import Step, each
 from splitmesh.inference.planning.whole import Whole
-from splitmesh.inference.profile import part_timing, take_turns
+from splitmesh.inference.profile import energy_of_run_mj, part_timing, take_turns
+from splitmesh.inference.session import open_session
 from splitmesh.plan.bundle.schema import PartTiming, RateRow
 from splitmesh.plan.cuts.extract import Arrays
 from splitmesh.plan.footage import Rgb
@@ -30,40 +33,91 @@ Located = tuple[str, dict[str, tuple[int, ...]], tuple[Path, Path]]
 """A cut's name, wire shapes and the paths of head and tail."""
 
 
-def part_times(
-    whole: Whole, cuts: Sequence[Located], picture: Rgb, step: Step, *, providers: Sequence[str]
-) -> dict[str, PartTiming]:
-    """Times of "full", "head <cut>" and "tail <cut>" on one picture, one cut loaded at a time.
+@dataclass(frozen=True, slots=True)
+class VariantFiles:
+    """What else the edge may run; see `OperatingPoint.variant`."""
 
-    The whole model takes its turn in each cut's rounds. Its median there over its median in all rounds is the drift
-    of the machine (heat, neighbours), which the cut's times are freed from.
+    wholes: Mapping[str, Path] = field(default_factory=dict)
+    """Variant → a model in place of the whole."""
+    heads: Mapping[str, Path] = field(default_factory=dict)
+    """Cut → its head in 8-bit integers."""
+
+    def with_whole(self, variant: str, path: Path) -> VariantFiles:
+        return replace(self, wholes={**self.wholes, variant: path})
+
+    def with_head(self, cut: str, path: Path) -> VariantFiles:
+        return replace(self, heads={**self.heads, cut: path})
+
+
+NO_VARIANTS = VariantFiles()
+
+
+def part_times(
+    whole: Whole,
+    cuts: Sequence[Located],
+    picture: Rgb,
+    step: Step,
+    *,
+    providers: Sequence[str],
+    variants: VariantFiles = NO_VARIANTS,
+    meter: EnergyMeter | None = None,
+) -> dict[str, PartTiming]:
+    """Times of "full", "head <cut>", "tail <cut>" and their variants on one picture, one cut loaded at a time.
+
+    The whole model takes its turn in the rounds of each cut. Its median there over its median in all rounds is the
+    drift of the machine (heat, neighbours), which the others' times are freed from. `meter` adds the energy of a run.
     """
     inputs = whole.inputs(picture)
-    run_full = partial(whole.session.run, inputs)
-    full: list[float] = []
-    measured: list[tuple[float, dict[str, list[float]]]] = []
+    rounds = _Rounds(partial(whole.session.run, inputs), meter)
+
+    def runs(path: Path) -> Callable[[], object]:
+        return partial(open_session(path, threads=whole.session.threads, providers=providers).run, inputs)
+
+    if variants.wholes or not cuts:
+        rounds.add({f"full {variant}": runs(path) for variant, path in variants.wholes.items()})
     for name, shapes, paths in each(cuts, step):
         part = open_part(name, shapes, paths, threads=whole.session.threads, providers=providers)
-        rounds = take_turns({"full": run_full, **_calls(part, whole, picture)}, runs=ROUNDS, budget_s=CUT_BUDGET_S)
+        calls: dict[str, Callable[[], object]] = {
+            f"head {name}": partial(part.head.run, inputs),
+            f"tail {name}": partial(part.tail.run, part.head.run(inputs)),
+        }
+        if name in variants.heads:
+            calls[f"head {name} int8"] = runs(variants.heads[name])
+        rounds.add(calls, _batched(part, inputs))
+    return rounds.times()
+
+
+class _Rounds:
+    """Rounds in which the whole model takes its turn beside some parts."""
+
+    def __init__(self, full: Callable[[], object], meter: EnergyMeter | None) -> None:
+        self._run_full = full
+        self._meter = meter
+        self._full: list[float] = []
+        self._parts: list[tuple[float, dict[str, list[float]]]] = []
+        """The whole's median in the same rounds, and milliseconds by part."""
+        self._energy_mj: dict[str, float | None] = {}
+
+    def add(self, parts: Mapping[str, Callable[[], object]], more: Mapping[str, list[float]] | None = None) -> None:
+        """Time `parts`. more: milliseconds by name that were measured at the same time."""
+        calls = {"full": self._run_full, **parts}
+        rounds = take_turns(calls, runs=ROUNDS, budget_s=CUT_BUDGET_S)
+        for name, call in calls.items():
+            if self._meter is not None and name not in self._energy_mj:
+                typical_ms = statistics.median(rounds[name])
+                self._energy_mj[name] = energy_of_run_mj(call, self._meter, typical_ms=typical_ms)
         own = rounds.pop("full")
-        full += own
-        measured.append((statistics.median(own), rounds | _batched(part, inputs)))
-    if not cuts:
-        full = take_turns({"full": run_full}, runs=ROUNDS, budget_s=CUT_BUDGET_S)["full"]
-    typical = statistics.median(full)
-    times = {"full": part_timing(full)}
-    for own_median, rounds in measured:
-        times.update((name, part_timing(values, scale=typical / own_median)) for name, values in rounds.items())
-    return times
+        self._full += own
+        self._parts.append((statistics.median(own), {**rounds, **(more or {})}))
 
-
-def _calls(part: Part, whole: Whole, picture: Rgb) -> dict[str, Callable[[], object]]:
-    inputs = whole.inputs(picture)
-    tensors = part.head.run(inputs)
-    return {
-        f"head {part.name}": partial(part.head.run, inputs),
-        f"tail {part.name}": partial(part.tail.run, tensors),
-    }
+    def times(self) -> dict[str, PartTiming]:
+        typical = statistics.median(self._full)
+        times = {"full": part_timing(self._full, energy_mj=self._energy_mj.get("full"))}
+        for own, rounds in self._parts:
+            for name, values in rounds.items():
+                energy_mj = self._energy_mj.get(name)
+                times[name] = part_timing(values, scale=typical / own, energy_mj=energy_mj)
+        return times
 
 
 def _batched(part: Part, inputs: Arrays) -> dict[str, list[float]]:
@@ -89,11 +143,15 @@ def coding_times(
     *,
     providers: Sequence[str],
 ) -> dict[str, PartTiming]:
-    """Times of "encode <point>" and "decode <point>" for all `rows` on one picture."""
+    """Times of "encode <point>" and "decode <point>" for all `rows` of the model itself on one picture.
+
+    What a variant of a head makes is of the same shape, and takes the same time to code.
+    """
     located = {cut[0]: cut for cut in cuts}
     times: dict[str, PartTiming] = {}
-    for cut in each(sorted({row.cut for row in rows if row.codec}), step):
-        mine = [row for row in rows if row.cut == cut and row.codec]
+    plain = [row for row in rows if row.codec and not row.variant]
+    for cut in each(sorted({row.cut for row in plain}), step):
+        mine = [row for row in plain if row.cut == cut]
         if not cut:
             for row in mine:
                 times |= _coding(row, partial(encode_picture, picture, quality=row.level), _picture_decoder(picture))

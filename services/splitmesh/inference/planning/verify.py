@@ -5,11 +5,13 @@ from __future__ import annotations
 import onnx
 
 from splitmesh.errors import ModelError
+from splitmesh.inference.energy import energy_meter
 from splitmesh.inference.planning.cutting import precision_of
 from splitmesh.inference.planning.make import parity_samples, profile_of
 from splitmesh.inference.planning.parity import Verdict, check_parity, failed, open_part
 from splitmesh.inference.planning.stages import Progress, each, slice_of, stage
 from splitmesh.inference.planning.times import Located, coding_times, part_times
+from splitmesh.inference.planning.variants import variant_files
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.inference.session import open_session
 from splitmesh.plan.bundle.draft import add_profile
@@ -89,7 +91,15 @@ def measured_profile(
     samples = footage.samples or made_up(height=height, width=width, count=1)
     picture = samples[len(samples) // 2].picture
     step, cuts = stage(progress, "profile"), _located(bundle)
-    times = part_times(whole, cuts, picture, slice_of(step, 0, 2), providers=providers)
+    times = part_times(
+        whole,
+        cuts,
+        picture,
+        slice_of(step, 0, 2),
+        providers=providers,
+        variants=variant_files(bundle),
+        meter=energy_meter(),
+    )
     times |= coding_times(whole, cuts, bundle.plan.rows, picture, slice_of(step, 1, 2), providers=providers)
     return profile_of(bundle, whole, times, name=device_class, edge_slowdown=edge_slowdown)
 
