@@ -191,3 +191,17 @@ def test_what_can_not_be_had_is_one_clear_error(home: Path, words: tuple[str, ..
     status, _, err = run_plan(*words, "-o", "never.plan", "--quiet")
     assert status == 1 and complaint in err and "Traceback" not in err
     assert not (home / "never.plan").exists() and not list(home.glob(".never.plan.*[!k]"))
+
+
+def test_quantised_and_smaller_models_are_tried_when_asked_for(home: Path) -> None:
+    save(residual_classifier(), home / "smaller.onnx")
+    words = ("tiny.onnx", "--images", "stills", "--int8", "--small", "smaller.onnx", "-o", "variants.plan")
+    status, _, err = run_plan(*words)
+    assert status == 0 and "quantise to int8" in err and "try the smaller model" in err
+    bundle = read_bundle(home / "variants.plan")
+    assert {row.variant for row in bundle.plan.rows} >= {"", "small"}
+    assert "int8" in bundle.plan.key.options and "small=" in bundle.plan.key.options
+    assert "local/small" in (home / "variants.plan/plan.html").read_text(encoding="utf-8")
+    stamp = (home / "variants.plan/plan.pb").stat().st_mtime_ns
+    assert run_plan(*words)[0] == 0
+    assert (home / "variants.plan/plan.pb").stat().st_mtime_ns == stamp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -20,6 +21,9 @@ from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.report.document import document
 from splitmesh.plan.report.page import write_page
 
+if TYPE_CHECKING:
+    from splitmesh.models.registry import ResolvedModel
+
 STAGES = {
     "frames": "read frames",
     "load": "load the model",
@@ -33,6 +37,7 @@ STAGES = {
     "profile": "measure times",
     "track": "fit the tracker",
     "write": "write the plan",
+    "reuse": "the plan that is there holds",
 }
 """What is shown of the stages of making a plan."""
 
@@ -88,10 +93,12 @@ def build(
 
     with progress_bar(quiet=quiet, names=STAGES) as progress:
         found = provide_model(model, manifest, progress)
-    for note in found.notes:
-        if not quiet:
-            click.echo(f"guessed: {note}", err=True)
-    request = asked_for(found, threads=threads, edge_slowdown=edge_slowdown, name=device_class)
+        smaller = provide_model(small, None, progress) if small else None
+    if not quiet:
+        _say_guesses(found, smaller)
+    request = asked_for(
+        found, threads=threads, edge_slowdown=edge_slowdown, name=device_class, int8=int8, small=smaller
+    )
     with progress_bar(quiet=quiet, names=STAGES) as progress:
         footage = frames_of(videos, folders, found.manifest, progress)
         folder = out or Path(f"{found.manifest.name}.plan")
@@ -101,6 +108,12 @@ def build(
         _write_json(bundle, json_out)
     if not quiet:
         _tell(table_console(stderr=json_out == "-"), bundle, page)
+
+
+def _say_guesses(*models: ResolvedModel | None) -> None:
+    for model in models:
+        for note in model.notes if model else ():
+            click.echo(f"guessed: {note}", err=True)
 
 
 def _write_json(bundle: Bundle, out: str) -> None:

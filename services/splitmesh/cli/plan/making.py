@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from splitmesh.inference.planning.make import make_plan
-from splitmesh.inference.planning.request import PlanRequest, plan_key
+from splitmesh.inference.planning.request import PlanRequest, SmallModel, plan_key
 from splitmesh.inference.planning.verify import measure_profile
 from splitmesh.inference.profile import device_class
 from splitmesh.inference.providers import describe_device, select
@@ -20,10 +20,19 @@ from splitmesh.provision.parts import plan_request, used_again_or_made
 Progress = Callable[[str, float], None]
 
 
-def asked_for(model: ResolvedModel, *, threads: int, edge_slowdown: float, name: str) -> PlanRequest:
+def asked_for(
+    model: ResolvedModel,
+    *,
+    threads: int,
+    edge_slowdown: float,
+    name: str,
+    int8: bool = False,
+    small: ResolvedModel | None = None,
+) -> PlanRequest:
     """What the command line asks for. name: of the profile, "" for one made of device and threads."""
     request = plan_request(model, threads=threads, providers=("auto",))
-    return replace(request, device_class=name, edge_slowdown=edge_slowdown)
+    smaller = SmallModel(small.path, small.manifest, small.anchors) if small else None
+    return replace(request, device_class=name, edge_slowdown=edge_slowdown, int8=int8, small=smaller)
 
 
 def kept_or_made(request: PlanRequest, footage: Footage, out: Path, *, force: bool, progress: Progress) -> Bundle:
