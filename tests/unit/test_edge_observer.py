@@ -73,3 +73,18 @@ def test_answers_audit_how_far_the_tracker_may_be_trusted(observer: Observer) ->
         calm.observe(box(0.3), step * 120 * MS, 0.2)
     at_ns = 40 * 120 * MS
     assert jumping.a_track(at_ns, 0.2) < calm.a_track(at_ns, 0.2) - 0.1
+
+
+def test_a_poor_answer_audits_nothing_but_is_tracked_from_and_known_as_poor(observer: Observer, world: World) -> None:
+    observer.observe(box(0.1), 0, 0.2)
+    trusted = observer.a_track(120 * MS, 0.2)
+    observer.observe(box(0.6), 120 * MS, 0.2, fidelity=0.7)
+    assert world.track.audits == 0 and observer.predict(120 * MS).boxes[0, 0] == pytest.approx(0.6)
+    assert observer.a_track(240 * MS, 0.2) == pytest.approx(0.7 * trusted)
+    observer.observe(box(0.1), 60 * MS, 0.2)
+    assert observer.carried == 0.7, "the poor answer is still the newest"
+    observer.observe(box(0.1), 240 * MS, 0.2)
+    assert world.track.audits == 0, "what was tracked from a poor answer says nothing of the tracker"
+    assert observer.carried == 1.0
+    observer.observe(box(0.1), 360 * MS, 0.2, fidelity=0.95)
+    assert world.track.audits == 1

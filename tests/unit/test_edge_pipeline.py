@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 import threading
 import time
@@ -76,13 +77,16 @@ class ScriptedParts:
         self.entered = {name: threading.Event() for name in self.gates}
         self.failures: dict[str, Exception] = {}
         self.cancelled: list[str] = []
+        self.variants: list[str] = []
         for gate in self.gates.values():
             gate.set()
 
-    def full(self, job: DeviceJob[Any], tensor: object) -> Answer:
+    def full(self, job: DeviceJob[Any], variant: str, tensor: object) -> Answer:
+        self.variants.append(variant)
         return self._run("full", job, answer(OF_LOCAL))
 
-    def head(self, job: DeviceJob[Any], cut: str, tensor: object) -> dict[str, np.ndarray]:
+    def head(self, job: DeviceJob[Any], cut: str, variant: str, tensor: object) -> dict[str, np.ndarray]:
+        self.variants.append(variant)
         return self._run("head", job, {"features": np.ones((1, 4, 6, 6), np.float32)})
 
     def tail(self, job: DeviceJob[Any], cut: str, tensors: object) -> Answer:
@@ -154,7 +158,7 @@ class Rig:
         """Give the tracker something to carry on."""
         self.observer.observe(answer(OLD), 0, 0.0)
 
-    def frame(self, place: Place, budget_ms: float = BUDGET_MS) -> OpenFrame:
+    def frame(self, place: Place, budget_ms: float = BUDGET_MS, point: OperatingPoint | None = None) -> OpenFrame:
         now_ns = time.monotonic_ns()
         self._seq += 1
         picture = np.full((SIZE, SIZE, 3), 90, np.uint8)
@@ -165,7 +169,7 @@ class Rig:
             frame_id=frame_id,
             captured=captured,
             prepared=self.preparer.prepare(picture),
-            decision=Decision(Forecast(POINTS[place], 30.0, 0.9, 0.8), "test"),
+            decision=Decision(Forecast(point or POINTS[place], 30.0, 0.9, 0.8), "test"),
             decided_ns=now_ns,
             deadline_ns=now_ns + int(budget_ms * 1e6),
             trace=self.tracing.start_frame(frame_id, now_ns),
@@ -235,6 +239,45 @@ async def until(condition: Callable[[], object], seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
+
+
+@pytest.mark.parametrize(("place", "outcome"), [(Place.LOCAL, Outcome.LOCAL), (Place.SPLIT, Outcome.SPLIT)])
+async def test_a_variant_runs_its_own_files_and_is_timed_by_its_own_profile(
+    rig: Rig, place: Place, outcome: Outcome
+) -> None:
+    quick = dataclasses.replace(POINTS[place], name="variant", variant="int8", edge_ms=POINTS[place].edge_ms / 100)
+    taught: list[float] = []
+    rig.world.on_device = lambda busy_ms, profiled_ms: taught.append(profiled_ms)  # type: ignore[method-assign]
+    task = rig.run(rig.frame(place, point=quick))
+    if place is Place.SPLIT:
+        await rig.reply()
+    await asyncio.wait_for(task, 10)
+    assert rig.records()[-1].outcome is outcome
+    assert rig.parts.variants == ["int8"]
+    assert taught[0] == quick.edge_ms
+
+
+@pytest.mark.parametrize(
+    ("place", "variant", "answered", "carried"),
+    [
+        (Place.LOCAL, "small", "", 0.7),
+        (Place.SPLIT, "", "reply", 0.7),
+        (Place.SPLIT, "", "refusal", 1.0),
+        (Place.SPLIT, "int8", "refusal", 0.7),
+        (Place.FRAME, "", "reply", 0.7),
+        (Place.FRAME, "", "refusal", 1.0),
+    ],
+)
+async def test_the_tracker_is_told_how_good_the_answer_is(
+    rig: Rig, place: Place, variant: str, answered: str, carried: float
+) -> None:
+    point = dataclasses.replace(POINTS[place], name="poor", variant=variant, fidelity=0.7)
+    task = rig.run(rig.frame(place, point=point))
+    if answered:
+        await rig.reply(None if answered == "reply" else Nack(NackCode.OVERLOADED, "busy"))
+    await asyncio.wait_for(task, 10)
+    assert rig.records()[-1].outcome.answered
+    assert rig.observer.carried == carried
 
 
 # -- who answers -----------------------------------------------------------------------------------------------------

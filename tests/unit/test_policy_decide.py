@@ -151,6 +151,47 @@ def test_a_device_too_slow_for_the_deadline_still_refreshes_the_tracker() -> Non
     assert Adaptive().decide(world=dead, seen=stale).point is LOCAL
 
 
+INT8 = OperatingPoint("local/int8", Place.LOCAL, 0.95, edge_ms=7, variant="int8")
+LITTLE = OperatingPoint("local/small", Place.LOCAL, 0.8, edge_ms=2, variant="small")
+
+
+def varied(gamma: float) -> World:
+    """No link, a device `gamma` times slower than profiled, and models that stand in for the whole one."""
+    w = World((TRACK, LOCAL, INT8, LITTLE), track_kappa=100)
+    for _ in range(10):
+        w.on_device(14 * gamma, 14)
+    for _ in range(30):
+        w.on_result(Place.LOCAL, 100, 100)
+    return w
+
+
+@pytest.mark.parametrize(("gamma", "expected"), [(1, "local"), (8, "local"), (16, "local/int8"), (60, "local/small")])
+def test_local_only_takes_the_most_faithful_model_that_makes_it(gamma: float, expected: str) -> None:
+    policy = make_policy("local-only", varied(gamma).points)
+    assert policy.decide(world=varied(gamma), seen=SEEN).point.name == expected
+
+
+@pytest.mark.parametrize(("gamma", "expected"), [(1, "local"), (16, "local/int8"), (60, "local/small")])
+def test_adaptive_trades_fidelity_for_the_deadline(gamma: float, expected: str) -> None:
+    seen = replace(SEEN, motion=0.2)
+    decision = Adaptive().decide(world=varied(gamma), seen=seen)
+    assert decision.point.name == expected, (decision.reason, [f.to_json() for f in decision.runners_up])
+
+
+def test_what_was_tracked_from_a_poor_answer_is_worth_less() -> None:
+    calm = replace(SEEN, motion=0.0, track_age_ms=40, device_backlog_ms=100)
+    assert Adaptive().decide(world=varied(8), seen=calm).point.name == "track"
+    assert Adaptive().decide(world=varied(8), seen=replace(calm, track_carried=0.5)).point.place is Place.LOCAL
+
+
+def test_a_variant_can_be_asked_for_by_name() -> None:
+    w = varied(1)
+    policy = make_policy("static:local/int8", w.points)
+    assert policy.name == "static:local/int8" and policy.decide(world=w, seen=SEEN).point is INT8
+    busy = replace(SEEN, device_backlog_ms=300)
+    assert policy.decide(world=w, seen=busy).point is TRACK
+
+
 def test_cloud_only_sends_the_best_picture_whatever_the_link() -> None:
     policy = make_policy("cloud-only", POINTS)
     assert policy.name == "cloud-only"

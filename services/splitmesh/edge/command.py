@@ -96,8 +96,9 @@ async def _compose(
     offloader = None if alone else Offloader(world, bundle, edge=settings.name, tenant=settings.tenant)
     offers = Offers(offloader, world)
     closing.callback(offers.close)
-    cuts = frozenset(point.cut for point in bundle.points if point.cut)
-    parts = await asyncio.to_thread(Parts, bundle, threads=settings.threads, cuts=cuts, providers=settings.providers)
+    parts = await asyncio.to_thread(
+        Parts, bundle, threads=settings.threads, points=bundle.points, providers=settings.providers
+    )
     device = Device(slowdown=settings.edge_slowdown)
     closing.push_async_callback(asyncio.to_thread, device.close)
     if offloader is not None:

@@ -8,6 +8,7 @@ from splitmesh.edge.device import Device, DeviceJob
 from splitmesh.edge.frame import OpenFrame
 from splitmesh.edge.parts import Parts, Tensors
 from splitmesh.frames.answer import Answer
+from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.world import World
 
 T = TypeVar("T")
@@ -21,22 +22,27 @@ class DeviceWork:
 
     @property
     def local_ms(self) -> float:
-        """Expected device time of the whole model."""
+        """Expected device time of the whole model itself."""
         return self._world.edge_ms(self._world.by_name["local"].edge_ms)
 
     def backlog_ms(self, now_ns: int, *, urgent: bool = False) -> float:
         return self._device.backlog_ms(now_ns, urgent=urgent)
 
     def full(self, frame: OpenFrame) -> DeviceJob[Answer]:
-        tensor = frame.prepared.tensor
-        job = self._device.submit(lambda job: self._parts.full(job, tensor), expected_ms=self.local_ms)
+        """The whole model: the one that a LOCAL point names, else (a frame that came back) the model itself."""
+        variant, tensor = self._local_point(frame).variant, frame.prepared.tensor
+        expected_ms = self._world.edge_ms(self._local_point(frame).edge_ms)
+        job = self._device.submit(lambda job: self._parts.full(job, variant, tensor), expected_ms=expected_ms)
         frame.readers.append(job)
         return job
 
+    def _local_point(self, frame: OpenFrame) -> OperatingPoint:
+        return frame.point if frame.point.place is Place.LOCAL else self._world.by_name["local"]
+
     def head(self, frame: OpenFrame) -> DeviceJob[Tensors]:
-        cut, tensor = frame.point.cut, frame.prepared.tensor
+        cut, variant, tensor = frame.point.cut, frame.point.variant, frame.prepared.tensor
         expected_ms = self._world.edge_ms(frame.point.edge_ms)
-        job = self._device.submit(lambda job: self._parts.head(job, cut, tensor), expected_ms=expected_ms)
+        job = self._device.submit(lambda job: self._parts.head(job, cut, variant, tensor), expected_ms=expected_ms)
         frame.readers.append(job)
         return job
 
@@ -52,7 +58,7 @@ class DeviceWork:
         """The value of a finished job ("local", "head" or "resume"). Raises what the job raised."""
         value = job.done.result()
         profiled_ms = {
-            "local": self._world.by_name["local"].edge_ms,
+            "local": self._local_point(frame).edge_ms,
             "head": frame.point.edge_ms,
             "resume": frame.point.resume_ms,
         }[name]

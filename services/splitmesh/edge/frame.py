@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from splitmesh.edge.device import DeviceJob
+from splitmesh.frames.outcome import Outcome
 from splitmesh.media.captured import Captured
 from splitmesh.media.prepare import Prepared
 from splitmesh.policy.decision import Decision
-from splitmesh.policy.point import OperatingPoint
+from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.telemetry.tracing import FrameTrace
 
 
@@ -45,6 +46,12 @@ class OpenFrame:
     def budget_ms(self) -> float:
         """From the decision to the deadline."""
         return (self.deadline_ns - self.decided_ns) / 1e6
+
+    def fidelity(self, outcome: Outcome) -> float:
+        """Expected of an inferred answer: that of the point, unless the model itself ran here in the end."""
+        here = outcome is Outcome.LOCAL and self.point.place is not Place.LOCAL
+        resumed = outcome is Outcome.RESUMED and not self.point.variant
+        return 1.0 if here or resumed else self.point.fidelity
 
     def give_back(self) -> None:
         """Return the prepared buffers to their pool, unless the device still reads them; then they are let go."""

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from splitmesh.frames.answer import Answer
 from splitmesh.frames.fidelity import agreement
 from splitmesh.frames.track import Tracker, motion
+from splitmesh.policy.track_fidelity import TRUSTED, carried
 from splitmesh.policy.world import World
 
 _AUDIT_INTERVAL_NS = 90_000_000
@@ -24,6 +25,8 @@ class Observer:
         self._luma: npt.NDArray[np.uint8] | None = None
         self._motion = 0.0
         self._audited_ns: int | None = None
+        self.carried = 1.0
+        """How good the newest answer was to begin with; see `policy.track_fidelity.carried`."""
 
     def see(self, luma: npt.NDArray[np.uint8]) -> float:
         """Motion of this frame against the previous one, smoothed over some frames; `luma` (36, 64) uint8."""
@@ -32,15 +35,22 @@ class Observer:
         self._luma = luma.copy()
         return self._motion
 
-    def observe(self, answer: Answer, pts_ns: int, motion_now: float) -> None:
-        """A model's answer (in [0, 1] of the source picture). It audits the tracker before it replaces its state."""
+    def observe(self, answer: Answer, pts_ns: int, motion_now: float, *, fidelity: float = 1.0) -> None:
+        """A model's answer (in [0, 1] of the source picture). It audits the tracker before it replaces its state.
+
+        fidelity: that is expected of it. A poor answer is no audit: where it differs from the tracked one, as likely
+        as not it is the one that is wrong. Nor is any answer an audit of what was tracked from a poor one.
+        """
         age_ms = self.age_ms(pts_ns)
         due = self._audited_ns is None or abs(pts_ns - self._audited_ns) >= _AUDIT_INTERVAL_NS
-        if age_ms is not None and age_ms > 0 and due:
+        trusted = min(fidelity, self.carried) >= TRUSTED
+        if age_ms is not None and age_ms > 0 and due and trusted:
             self._audited_ns = pts_ns
             tracked = self._tracker.predict(pts_ns)
             self._world.track.audit(agreement(self._kind, tracked, answer), motion_now, age_ms)
         self._tracker.observe(answer, pts_ns)
+        if age_ms != 0:  # else there is a newer one
+            self.carried = carried(fidelity)
 
     def predict(self, pts_ns: int) -> Answer:
         return self._tracker.predict(pts_ns)
@@ -54,4 +64,4 @@ class Observer:
 
     def a_track(self, pts_ns: int, motion_now: float) -> float:
         """Expected agreement of what the tracker would say for the frame at `pts_ns`."""
-        return self._world.track.a_track(motion_now, self.age_ms(pts_ns))
+        return self.carried * self._world.track.a_track(motion_now, self.age_ms(pts_ns))

@@ -89,7 +89,7 @@ class Pipeline:
             self._settle_tracked(frame, "the local run was late")
             late_ms = (time.monotonic_ns() - frame.decided_ns) / 1e6 * _CENSORED
             self._world.on_result(Place.LOCAL, late_ms, frame.decision.chosen.predicted_ms)
-            self._refresh_from(frame, job, "local")
+            self._refresh_from(frame, job, "local", Outcome.LOCAL)
 
     async def _split(self, frame: OpenFrame) -> None:
         head = self._device.head(frame)
@@ -171,7 +171,7 @@ class Pipeline:
             if offer is not None:
                 self._give_up(frame, offer)
             self._settle_tracked(frame, "the resume was late")
-            self._refresh_from(frame, job, "resume")
+            self._refresh_from(frame, job, "resume", Outcome.RESUMED)
             return
         try:
             answer = self._device.take(frame, job, "resume")
@@ -212,7 +212,7 @@ class Pipeline:
             elapsed_ms = (start_ns - frame.decided_ns) / 1e6
             self._world.on_result(Place.LOCAL, elapsed_ms, frame.decision.chosen.predicted_ms)
         self._settlement.settle(frame, outcome, mapped)
-        self._observer.observe(mapped, frame.captured.pts_ns, frame.motion)
+        self._observe(frame, outcome, mapped)
 
     def _settle_tracked(self, frame: OpenFrame, note: str = "") -> None:
         if note:
@@ -225,11 +225,11 @@ class Pipeline:
 
     # -- answers that come too late still refresh the tracker -----------------------------------------------------
 
-    def _refresh_from(self, frame: OpenFrame, job: DeviceJob[Answer], name: str) -> None:
+    def _refresh_from(self, frame: OpenFrame, job: DeviceJob[Answer], name: str, outcome: Outcome) -> None:
         def refresh(done: asyncio.Future[Answer]) -> None:
             frame.give_back()
             if not done.cancelled() and done.exception() is None:
-                self._refresh(frame, self._device.take(frame, job, name))
+                self._refresh(frame, outcome, self._device.take(frame, job, name))
 
         job.done.add_done_callback(refresh)
 
@@ -240,10 +240,16 @@ class Pipeline:
 
     def _refresh_late(self, frame: OpenFrame, offer: Offer) -> None:
         if not offer.reply.cancelled() and offer.reply.exception() is None:
-            self._refresh(frame, offer.reply.result().answer)
+            outcome = Outcome.SPLIT if frame.point.cut else Outcome.FRAME
+            self._refresh(frame, outcome, offer.reply.result().answer)
 
-    def _refresh(self, frame: OpenFrame, answer: Answer) -> None:
-        self._observer.observe(frame.prepared.placement.to_source(answer), frame.captured.pts_ns, frame.motion)
+    def _refresh(self, frame: OpenFrame, outcome: Outcome, answer: Answer) -> None:
+        self._observe(frame, outcome, frame.prepared.placement.to_source(answer))
+
+    def _observe(self, frame: OpenFrame, outcome: Outcome, answer: Answer) -> None:
+        """`answer` in [0, 1] of the source picture."""
+        pts_ns, fidelity = frame.captured.pts_ns, frame.fidelity(outcome)
+        self._observer.observe(answer, pts_ns, frame.motion, fidelity=fidelity)
 
 
 async def _wait_until(until_ns: int, *futures: asyncio.Future[Any]) -> None:

@@ -114,6 +114,7 @@ class EdgeService:
             frame_period_ms=self._frame_period_ms,
             motion=frame_motion,
             track_age_ms=p.observer.age_ms(captured.pts_ns),
+            track_carried=p.observer.carried,
         )
         decision = p.policy.decide(world=p.world, seen=seen)
         frame = self._frame(captured, prepared, decision, now_ns, deadline_ns, frame_motion)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from splitmesh.policy.base import forecast
 from splitmesh.policy.decision import Decision, Forecast, Observation
 from splitmesh.policy.point import OperatingPoint, Place
+from splitmesh.policy.track_fidelity import carried
 from splitmesh.policy.world import World
 
 _LINK_PRICE = 0.06
@@ -70,7 +71,7 @@ class Adaptive:
     def _forecast(self, point: OperatingPoint, world: World, seen: Observation) -> Forecast:
         plain = forecast(point, world, seen)
         p = plain.p_hit
-        tracked = world.track.a_track(seen.motion, seen.track_age_ms)
+        tracked = seen.track_carried * world.track.a_track(seen.motion, seen.track_age_ms)
         if point.place is Place.TRACK:
             return Forecast(point, plain.predicted_ms, p, tracked)
         device_ms = 0.0
@@ -81,7 +82,8 @@ class Adaptive:
             resume_ms = world.edge_ms(point.resume_ms)
             device_ms = world.edge_ms(point.edge_ms) + (1 - p) * resume_ms
             fallback = max(fallback, 0.9)
-        utility = p * point.fidelity + (1 - p) * fallback + (p if point.remote else 1.0) * _FRESHNESS * (1 - tracked)
+        fresh = max(0.0, carried(point.fidelity) - tracked)
+        utility = p * point.fidelity + (1 - p) * fallback + (p if point.remote else 1.0) * _FRESHNESS * fresh
         utility -= self._congestion(point, device_ms, world, seen)
         if point.remote and self._incumbent and point.name != self._incumbent:
             utility -= _SWITCH_COST

@@ -12,14 +12,19 @@ _MAX_IN_FLIGHT_BYTES = 400_000
 
 
 class LocalOnly:
-    """The whole model here if it should make the deadline or the device idles, else track. Never touches the bus."""
+    """The model here, or the most faithful that stands in for it and should make the deadline; else track. Never
+    touches the bus."""
 
     name = "local-only"
 
     def decide(self, *, world: World, seen: Observation) -> Decision:
         local, track = (forecast(world.by_name[n], world, seen) for n in ("local", "track"))
-        # An idle device refreshes the tracker even where a whole run can't make the deadline.
-        if local.p_hit >= 0.5 or seen.track_age_ms is None or seen.device_backlog_ms == 0:
+        wholes = [forecast(point, world, seen) for point in world.points if point.place is Place.LOCAL]
+        for whole in sorted(wholes, key=lambda f: (-f.point.fidelity, f.predicted_ms)):
+            if whole.p_hit >= 0.5:
+                return Decision(whole, "local-only", (track,))
+        # An idle device refreshes the tracker even where no whole run can make the deadline.
+        if seen.track_age_ms is None or seen.device_backlog_ms == 0:
             return Decision(local, "local-only", (track,))
         return Decision(track, f"local would take {local.predicted_ms:.0f} ms", (local,))
 

@@ -24,6 +24,8 @@ class Observation:
     """Mean |Δluma| / 255 against the previous frame, [0, 1]."""
     track_age_ms: float | None = None
     """Age of the newest answer the tracker holds; None: there is nothing to track from."""
+    track_carried: float = 1.0
+    """How good that answer was to begin with; see `policy.track_fidelity.carried`."""
 
 
 @dataclass(frozen=True, slots=True)

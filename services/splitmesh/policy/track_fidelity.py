@@ -12,6 +12,14 @@ import math
 from splitmesh.frames.track import MOTION_FLOOR
 
 _DECAY = 0.985
+TRUSTED = 0.9
+"""An answer of at least this fidelity is taken for what the model itself would say: the tracker may be held against
+it, and nothing is taken off what is carried on from it."""
+
+
+def carried(fidelity: float) -> float:
+    """How good an answer of that expected fidelity is to begin with, when it is carried on; in [0, 1]."""
+    return 1.0 if fidelity >= TRUSTED else fidelity
 
 
 class TrackFidelity:
