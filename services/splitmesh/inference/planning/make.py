@@ -25,7 +25,7 @@ from splitmesh.inference.planning.rates import Measured, cut_rates, picture_rate
 from splitmesh.inference.planning.request import PlanRequest, plan_key
 from splitmesh.inference.planning.small import SMALL, Small, add_small, why_not_offered
 from splitmesh.inference.planning.stages import Progress, each, quiet, slice_of, stage
-from splitmesh.inference.planning.times import NO_VARIANTS, VariantFiles, part_times
+from splitmesh.inference.planning.times import NO_VARIANTS, VariantFiles, affordable_batches, part_times
 from splitmesh.inference.planning.tracking import tracking
 from splitmesh.inference.planning.variants import Quantising
 from splitmesh.inference.planning.whole import Whole
@@ -200,6 +200,7 @@ class _Making:
             sample.picture,
             step,
             providers=self.request.providers,
+            batches=affordable_batches(self.cutting.strip),
             variants=self.variants,
             meter=energy_meter(),
         )

@@ -18,7 +18,7 @@ from splitmesh.inference.planning.stages import Step, each
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.inference.profile import energy_of_run_mj, part_timing, take_turns
 from splitmesh.inference.session import open_session
-from splitmesh.plan.bundle.schema import PartTiming, RateRow
+from splitmesh.plan.bundle.schema import PartTiming, RateRow, Strip
 from splitmesh.plan.cuts.extract import Arrays
 from splitmesh.plan.footage import Rgb
 
@@ -27,6 +27,10 @@ CUT_BUDGET_S = 2.0
 BATCHES = (2, 4, 8)
 BATCH_ROUNDS = 5
 BATCH_BUDGET_S = 1.0
+BATCH_BYTES = 400_000_000
+"""Memory that a batch may take; larger ones are not timed here, so that planning stays small."""
+_RUN_PER_FRONTIER = 4.0
+"""What a run takes at its peak, in sizes of its largest frontier: measured 2 … 4, the runtime's reserve included."""
 CODING_ROUNDS = 8
 
 Located = tuple[str, dict[str, tuple[int, ...]], tuple[Path, Path]]
@@ -59,11 +63,13 @@ def part_times(
     step: Step,
     *,
     providers: Sequence[str],
+    batches: Sequence[int] = (),
     variants: VariantFiles = NO_VARIANTS,
     meter: EnergyMeter | None = None,
 ) -> dict[str, PartTiming]:
     """Times of "full", "head <cut>", "tail <cut>" and their variants on one picture, one cut loaded at a time.
 
+    Tails that take batches are also timed on `batches` pictures at a time; see `affordable_batches`.
     The whole model takes its turn in the rounds of each cut. Its median there over its median in all rounds is the
     drift of the machine (heat, neighbours), which the others' times are freed from. `meter` adds the energy of a run.
     """
@@ -83,7 +89,7 @@ def part_times(
         }
         if name in variants.heads:
             calls[f"head {name} int8"] = runs(variants.heads[name])
-        rounds.add(calls, _batched(part, inputs))
+        rounds.add(calls, _batched(part, inputs, batches))
     return rounds.times()
 
 
@@ -120,16 +126,22 @@ class _Rounds:
         return times
 
 
-def _batched(part: Part, inputs: Arrays) -> dict[str, list[float]]:
-    """Tails on 2, 4 and 8 pictures at a time, where they take that."""
-    if any(shape[0] is not None for shape, _ in part.tail.inputs.values()):
+def affordable_batches(strip: Strip) -> tuple[int, ...]:
+    """Those of 2, 4 and 8 pictures that a model with such frontiers runs within `BATCH_BYTES`."""
+    per_picture = 4 * _RUN_PER_FRONTIER * max(strip.elements, default=0)
+    return tuple(size for size in BATCHES if size * per_picture <= BATCH_BYTES)
+
+
+def _batched(part: Part, inputs: Arrays, batches: Sequence[int]) -> dict[str, list[float]]:
+    """The tail on several pictures at a time, if it takes that."""
+    if not batches or any(shape[0] is not None for shape, _ in part.tail.inputs.values()):
         return {}
     tensors = part.head.run(inputs)
     calls = {
         f"tail {part.name} b{size}": partial(
             part.tail.run, {name: np.repeat(value, size, axis=0) for name, value in tensors.items()}
         )
-        for size in BATCHES
+        for size in batches
     }
     return take_turns(calls, runs=BATCH_ROUNDS, warmup=1, budget_s=BATCH_BUDGET_S)
 

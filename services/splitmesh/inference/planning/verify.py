@@ -10,7 +10,7 @@ from splitmesh.inference.planning.cutting import precision_of
 from splitmesh.inference.planning.make import parity_samples, profile_of
 from splitmesh.inference.planning.parity import Verdict, check_parity, failed, open_part
 from splitmesh.inference.planning.stages import Progress, each, slice_of, stage
-from splitmesh.inference.planning.times import Located, coding_times, part_times
+from splitmesh.inference.planning.times import Located, affordable_batches, coding_times, part_times
 from splitmesh.inference.planning.variants import variant_files
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.inference.session import open_session
@@ -97,6 +97,7 @@ def measured_profile(
         picture,
         slice_of(step, 0, 2),
         providers=providers,
+        batches=affordable_batches(bundle.plan.strip),
         variants=variant_files(bundle),
         meter=energy_meter(),
     )
