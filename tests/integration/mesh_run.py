@@ -65,8 +65,9 @@ class Scene:
 
     @property
     def split(self) -> str:
-        """The policy that splits every frame, at the latest cut: its tail is the quickest to resume."""
-        points = [point for point in self.bundle.points if point.name.startswith("split/")]
+        """The policy that splits every frame, at the latest cut of one tensor: its tail is the quickest to resume."""
+        single = {cut.name for cut in self.bundle.cuts if len(cut.tensors) == 1}
+        points = [point for point in self.bundle.points if point.cut in single]
         return "static:" + min(points, key=lambda point: (point.resume_ms, -point.fidelity)).name
 
 
