@@ -78,7 +78,8 @@ def with_broken_tail(bundle: Bundle, out: Path) -> str:
                 )
                 bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 0.25, bias.name))
             draft.add_cut(entry.name, head, tail)
-        draft.publish({name: getattr(bundle.plan, name) for name in PlanFile.model_fields if name != "files"})
+        facts = {name: getattr(bundle.plan, name) for name in PlanFile.model_fields if name != "files"}
+        draft.publish(facts | {"rows": tuple(row for row in bundle.plan.rows if not row.variant)})
     return cut
 
 
@@ -195,7 +196,7 @@ def test_what_can_not_be_had_is_one_clear_error(home: Path, words: tuple[str, ..
 
 def test_quantised_and_smaller_models_are_tried_when_asked_for(home: Path) -> None:
     save(residual_classifier(), home / "smaller.onnx")
-    words = ("tiny.onnx", "--images", "stills", "--int8", "--small", "smaller.onnx", "-o", "variants.plan")
+    words = ("tiny.onnx", "--images", "stills", "--small", "smaller.onnx", "-o", "variants.plan")
     status, _, err = run_plan(*words)
     assert status == 0 and "quantise to int8" in err and "try the smaller model" in err
     bundle = read_bundle(home / "variants.plan")

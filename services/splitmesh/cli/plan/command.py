@@ -59,7 +59,7 @@ STAGES = {
 @THREADS
 @SLOWDOWN
 @DEVICE_CLASS
-@click.option("--int8/--no-int8", default=False, show_default=True, help="Also try quantised models on the edge.")
+@click.option("--int8/--no-int8", default=True, show_default=True, help="Also try quantised models on the edge.")
 @click.option("--small", metavar="MODEL", help="A second, smaller model that the edge may fall back to.")
 @click.option("--json", "json_out", metavar="OUT", help="Also write the plan as JSON there; - for standard output.")
 @click.option("--force", is_flag=True, help="Make the plan anew even if the one that is there still holds.")
