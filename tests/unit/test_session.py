@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 import plan_graphs
 import pytest
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from splitmesh.errors import InferenceError, ModelError
 from splitmesh.inference import providers, session
@@ -50,7 +51,7 @@ def test_open_batch_takes_any_batch(tmp_path: Path) -> None:
 
 
 def test_options_are_explicit() -> None:
-    options = session._options(3)
+    options = session.session_options(3)
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert options.execution_mode == ort.ExecutionMode.ORT_SEQUENTIAL
@@ -232,3 +233,60 @@ def test_device_description_is_stable_and_names_the_provider() -> None:
     assert describe_device() == describe_device(CPU)
     assert describe_device(CUDA).startswith("cuda/")
     assert describe_device().startswith("cpu/")
+
+
+CODES = re.compile(r"ONNXRuntimeError|\w\.cc|\w\.h:|onnxruntime::|Load model|\n")
+
+
+def refused(tmp_path: Path, node: NodeProto, *, ir: int = 8, **more: str) -> ModelError:
+    """What loading such a graph from x (1, 6) to y raises."""
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 6]) for name in ("x", "y")]
+    graph = helper.make_graph([node], "g", ports[:1], ports[1:])
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid("my.company", 1)]
+    path = plan_graphs.save(helper.make_model(graph, opset_imports=opsets, ir_version=ir), tmp_path / "odd.onnx")
+    with pytest.raises(ModelError) as caught:
+        open_session(path, **more)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("node", "ir", "says"),
+    [
+        (helper.make_node("Deform", ["x"], ["y"], domain="my.company"), 8, "my.company:Deform"),
+        (helper.make_node("NoSuchOp", ["x"], ["y"]), 8, "No Op registered for NoSuchOp"),
+        (helper.make_node("Relu", ["x"], ["y"]), 99, "Unsupported model IR version: 99"),
+        (helper.make_node("Relu", ["z"], ["y"]), 8, "z"),
+    ],
+    ids=["domain", "operator", "version", "name"],
+)
+def test_what_the_runtime_refuses_is_said_on_one_line_without_its_codes(
+    tmp_path: Path, node: NodeProto, ir: int, says: str
+) -> None:
+    error = refused(tmp_path, node, ir=ir)
+    path = tmp_path / "odd.onnx"
+    assert error.message.startswith(f"model {path} can't be loaded: ")
+    said = error.message.removeprefix(f"model {path} can't be loaded: ")
+    assert says in said
+    assert not CODES.search(said)
+    assert ort.__version__ in error.advice
+
+
+def test_what_fails_in_a_run_is_said_like_that_too(tmp_path: Path) -> None:
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in ("x", "y")]
+    weight = numpy_helper.from_array(np.array([4, 5], np.int64), "sizes")
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "sizes"], ["y"])], "g", ports[:1], ports[1:], [weight]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    opened = open_session(plan_graphs.save(model, tmp_path / "odd.onnx"))
+    with pytest.raises(InferenceError, match="cannot be reshaped") as caught:
+        opened.run({"x": np.zeros(6, np.float32)})
+    assert not CODES.search(caught.value.message)
+
+
+def test_a_model_that_was_made_of_another_is_called_by_that_ones_name(tmp_path: Path) -> None:
+    error = refused(tmp_path, helper.make_node("NoSuchOp", ["x"], ["y"]), called="the user's own.onnx")
+    assert error.message.startswith("model the user's own.onnx can't be loaded: ")
+    path = plan_graphs.save(plan_graphs.residual_classifier(), tmp_path / "full.onnx")
+    with pytest.raises(InferenceError, match=r"^own\.onnx takes the inputs image, not none$"):
+        open_session(path, called="own.onnx").run({})

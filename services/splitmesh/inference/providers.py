@@ -19,22 +19,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from splitmesh.errors import InferenceError
+from splitmesh.inference.runtime_errors import ORT_ERRORS
 
 _log = logging.getLogger(__name__)
 
 CPU = "CPUExecutionProvider"
 PREFERENCE = ("TensorrtExecutionProvider", "CUDAExecutionProvider", CPU)
 _SHORT = {"tensorrt": PREFERENCE[0], "cuda": PREFERENCE[1], "cpu": CPU}
-
-ORT_ERRORS: tuple[type[Exception], ...] = (
-    *(kind for kind in vars(ort_state).values() if isinstance(kind, type) and issubclass(kind, Exception)),
-    RuntimeError,
-    ValueError,
-)
-"""Everything onnxruntime raises."""
 
 
 @dataclass(frozen=True, slots=True)

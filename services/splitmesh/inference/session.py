@@ -12,7 +12,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from splitmesh.errors import InferenceError, ModelError
-from splitmesh.inference.providers import CPU, ORT_ERRORS, select, short_name
+from splitmesh.inference.providers import CPU, select, short_name
+from splitmesh.inference.runtime_errors import ORT_ERRORS, reason
 
 _log = logging.getLogger(__name__)
 
@@ -32,13 +33,14 @@ _DTYPES = {
 class Session:
     """One loaded model. `run` may be called from several threads at once; it blocks and releases the GIL."""
 
-    def __init__(self, session: Any, path: Path, threads: int) -> None:
+    def __init__(self, session: Any, path: Path, threads: int, called: str) -> None:
         self._session = session
         self.path = path
+        self._called = called
         self.threads = threads
         self.provider: str = session.get_providers()[0]
-        self.inputs: Mapping[str, Port] = {p.name: _port(p, path) for p in session.get_inputs()}
-        self.outputs: Mapping[str, Port] = {p.name: _port(p, path) for p in session.get_outputs()}
+        self.inputs: Mapping[str, Port] = {p.name: _port(p, called) for p in session.get_inputs()}
+        self.outputs: Mapping[str, Port] = {p.name: _port(p, called) for p in session.get_outputs()}
         self._names = list(self.outputs)
 
     def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
@@ -51,11 +53,11 @@ class Session:
         try:
             values = self._session.run(self._names, inputs)
         except ORT_ERRORS as exc:
-            raise InferenceError(f"{self.path} failed on {self.provider}: {exc}") from exc
+            raise InferenceError(f"{self._called} failed on {self.provider}: {reason(exc)}") from exc
         for name, value in zip(self._names, values, strict=True):
             if not _finite(value):
                 raise InferenceError(
-                    f"output {name} of {self.path} holds NaN or Inf",
+                    f"output {name} of {self._called} holds NaN or Inf",
                     advice="the input or the weights are out of range; check the manifest's scale and offset",
                 )
         return dict(zip(self._names, values, strict=True))
@@ -63,7 +65,7 @@ class Session:
     def _check_inputs(self, inputs: Mapping[str, Array]) -> None:
         if inputs.keys() != self.inputs.keys():
             raise InferenceError(
-                f"{self.path} takes the inputs {', '.join(self.inputs)}, not {', '.join(inputs) or 'none'}"
+                f"{self._called} takes the inputs {', '.join(self.inputs)}, not {', '.join(inputs) or 'none'}"
             )
         for name, value in inputs.items():
             shape, dtype = self.inputs[name]
@@ -73,42 +75,52 @@ class Session:
             if not fits or value.dtype != dtype:
                 wanted = "x".join("?" if d is None else str(d) for d in shape)
                 given = "x".join(str(d) for d in value.shape)
-                raise InferenceError(f"input {name} of {self.path} is {wanted} {dtype}, not {given} {value.dtype}")
+                raise InferenceError(f"input {name} of {self._called} is {wanted} {dtype}, not {given} {value.dtype}")
 
     def __repr__(self) -> str:
         return f"<Session {self.path.name} on {self.provider} threads={self.threads}>"
 
 
-def open_session(path: str | Path, *, threads: int = 1, providers: Sequence[str] = ("auto",)) -> Session:
+def open_session(
+    path: str | Path,
+    *,
+    threads: int = 1,
+    providers: Sequence[str] = ("auto",),
+    called: str | Path = "",
+    lean: bool = False,
+) -> Session:
     """Load an ONNX file: `threads` threads inside an operator, one operator at a time, no spinning.
 
     Where its `optimised_file` lies beside it, that one is loaded: it computes the same and opens faster. A provider
     that fails on this model is given up for the next one, with a logged reason; CPU is the last.
-    Raises ModelError naming the path if the file is missing or no valid model.
+    called: what messages call the file, if not by its path: of a form that was made of it, say. lean: half the memory
+    for what lies between the nodes, one or two per cent slower. Raises ModelError if
+    the file is missing or the runtime can't run it.
     """
-    file = Path(path)
+    file, name_of = Path(path), str(called or path)
     if threads < 1:
         raise InferenceError(f"a session needs at least one thread, not {threads}")
     if not file.is_file():
-        raise ModelError(f"model {file} does not exist", advice="check the path, or build the plan again")
+        raise ModelError(f"model {name_of} does not exist", advice="check the path, or build the plan again")
     names = select(providers)
     options = session_options(threads)
+    options.enable_mem_pattern = not lean
     for index, name in enumerate(names):
         try:
             session = ort.InferenceSession(_file_for(name, file), options, providers=list(names[index:]))
         except ORT_ERRORS as exc:
             if name == CPU:
                 raise ModelError(
-                    f"model {file} can't be loaded: {exc}",
-                    advice="the file is damaged or not ONNX; fetch or build it again",
+                    f"model {name_of} can't be loaded: {reason(exc)}",
+                    advice=f"export or download it again, in a form that onnxruntime {ort.__version__} runs",
                 ) from exc
-            _log.warning("%s can't run %s, trying %s: %s", name, file, names[index + 1], exc)
+            _log.warning("%s can't run %s, trying %s: %s", name, name_of, names[index + 1], reason(exc))
             continue
         active = session.get_providers()[0]
         if active != name:
-            _log.warning("%s did not load for %s, running on %s", name, file, active)
-        return Session(session, file, threads)
-    raise InferenceError(f"no provider can run {file}")
+            _log.warning("%s did not load for %s, running on %s", name, name_of, active)
+        return Session(session, file, threads, name_of)
+    raise InferenceError(f"no provider can run {name_of}")
 
 
 def optimised_file(path: Path, provider: str) -> Path:
@@ -134,11 +146,11 @@ def session_options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def _port(port: Any, path: Path) -> Port:
+def _port(port: Any, called: str) -> Port:
     dtype = _DTYPES.get(port.type)
     if dtype is None:
         raise ModelError(
-            f"model {path} has {port.name} of type {port.type}, which splitmesh can't carry",
+            f"model {called} has {port.name} of type {port.type}, which splitmesh can't carry",
             advice="export it with numbers or booleans only: no texts, sequences or maps",
         )
     return tuple(d if isinstance(d, int) else None for d in port.shape), np.dtype(dtype)

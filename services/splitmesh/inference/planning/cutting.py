@@ -14,6 +14,7 @@ from typing import Any
 import numpy.typing as npt
 from onnx import ModelProto, TensorProto
 
+from splitmesh.errors import InferenceError, ModelError
 from splitmesh.frames.normalize import Normalizer
 from splitmesh.inference.planning.observe import observe
 from splitmesh.inference.planning.request import PlanRequest
@@ -100,7 +101,7 @@ def cut_up(request: PlanRequest, draft: BundleDraft, progress: Progress) -> Cutt
     unknown = _without_shape(view)
     if unknown:
         progress("cuts", 0.2)
-        seen = observe(full_path, _inputs(request), unknown)
+        seen = _observed(full_path, request, unknown)
         shapes = {name: shape for name, (_, shape) in seen.items()}
         model = fold_constants(model, shapes)
         view = GraphView(model, shapes, {name: dtype for name, (dtype, _) in seen.items()})
@@ -146,6 +147,15 @@ def _copy(model: ModelProto) -> ModelProto:
 def _without_shape(view: GraphView) -> list[str]:
     live = [name for alive in view.live for name in alive]
     return [name for name in live if name not in view.tensors or view.tensors[name].shape is None]
+
+
+def _observed(path: Path, request: PlanRequest, names: Sequence[str]) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Nothing of a graph that does not run as it is written: optimised it may, and then has fewer cuts, no more."""
+    try:
+        return observe(path, _inputs(request), names)
+    except (InferenceError, ModelError) as exc:
+        _log.info("%s is cut by what can be inferred: %s", request.model_path, exc.message)
+        return {}
 
 
 def _inputs(request: PlanRequest) -> Sequence[dict[str, npt.NDArray[Any]]]:

@@ -74,7 +74,9 @@ def make_plan(request: PlanRequest, footage: Footage, out: Path, progress: Progr
         draft.add_manifest(manifest, request.anchors)
         small = None if request.small is None else add_small(request, request.small, draft)
         cutting = cut_up(request, draft, progress)
-        session = open_session(cutting.full_path, threads=request.threads, providers=request.providers)
+        session = open_session(
+            cutting.full_path, threads=request.threads, providers=request.providers, called=request.model_path
+        )
         whole = Whole(manifest, session, build_postprocess(manifest, request.anchors))
         return _Making(request, footage, draft, cutting, whole, small, progress, facts={"key": key}).run()
 

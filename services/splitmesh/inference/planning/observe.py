@@ -13,7 +13,8 @@ import onnxruntime as ort
 from onnx import ModelProto, TensorProto, helper
 
 from splitmesh.errors import InferenceError, ModelError
-from splitmesh.inference.providers import CPU, ORT_ERRORS
+from splitmesh.inference.providers import CPU
+from splitmesh.inference.runtime_errors import ORT_ERRORS, reason
 from splitmesh.plan.graph.load import read_skeleton
 from splitmesh.plan.graph.names import all_names, fresh
 from splitmesh.plan.graph.steady import steady_shapes
@@ -74,7 +75,7 @@ def _shapes(
         try:
             values = session.run(list(sizes.values()), dict(given))
         except ORT_ERRORS as exc:
-            raise InferenceError(f"{path} can't be run to observe its tensors: {exc}") from exc
+            raise InferenceError(f"{path} can't be run to observe its tensors: {reason(exc)}") from exc
         runs.append({name: tuple(int(n) for n in value) for name, value in zip(names, values, strict=True)})
     return runs
 
@@ -106,7 +107,7 @@ def _open(model: ModelProto, path: Path, threads: int) -> Any:
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
     except ORT_ERRORS as exc:
-        raise ModelError(f"model {path} can't be loaded to observe its tensors: {exc}") from exc
+        raise ModelError(f"model {path} can't be loaded to observe its tensors: {reason(exc)}") from exc
 
 
 def _element_type(text: str) -> int:

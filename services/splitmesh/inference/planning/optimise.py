@@ -15,7 +15,7 @@ import onnxruntime as ort
 from onnx import ModelProto
 
 from splitmesh.errors import ModelError
-from splitmesh.inference.providers import ORT_ERRORS
+from splitmesh.inference.runtime_errors import ORT_ERRORS, reason
 from splitmesh.inference.session import optimised_file, session_options
 
 OPTIMISES = ("CPUExecutionProvider", "CUDAExecutionProvider")
@@ -52,5 +52,5 @@ def optimised_model(path: Path, provider: str, *, portable: bool = False) -> Mod
             ort.InferenceSession(str(path), options, providers=[provider])
             model: ModelProto = onnx.load(out)
         except ORT_ERRORS as exc:
-            raise ModelError(f"{path} can't be optimised for {provider}: {exc}") from exc
+            raise ModelError(f"{path} can't be optimised for {provider}: {reason(exc)}") from exc
     return model
