@@ -93,9 +93,9 @@ def open_session(
 
     Where its `optimised_file` lies beside it, that one is loaded: it computes the same and opens faster. A provider
     that fails on this model is given up for the next one, with a logged reason; CPU is the last.
-    called: what messages call the file, if not by its path: of a form that was made of it, say. lean: half the memory
-    for what lies between the nodes, one or two per cent slower. Raises ModelError if
-    the file is missing or the runtime can't run it.
+    called: what messages call the file, if not by its path: of a form that was made of it, say. lean: less memory for
+    what lies between the nodes (half of it, for larger batches), at one or two per cent of the time.
+    Raises ModelError if the file is missing or the runtime can't run it.
     """
     file, name_of = Path(path), str(called or path)
     if threads < 1:

@@ -84,7 +84,7 @@ def _make(shipped: PlanFile, request: PlanRequest, out: Path, progress: Progress
             if entry.name not in found or found[entry.name].shapes != entry.shapes:
                 raise ModelError(f"cut {entry.name} does not come out of the graph any more")
         cutting = replace(cutting, shortlist=tuple(found[entry.name] for entry in shipped.cuts))
-        session = open_session(cutting.full_path, threads=request.threads, providers=request.providers)
+        session = open_session(cutting.full_path, threads=request.threads, providers=request.providers, lean=True)
         whole = Whole(request.manifest, session, build_postprocess(request.manifest, request.anchors))
         samples = made_up(height=request.manifest.height, width=request.manifest.width)
         trial = Trial(draft, cutting, whole, request.providers, samples, ())

@@ -32,7 +32,7 @@ def batch_holds(
     if len(singles) < max(BATCHES):
         raise ValueError(f"a batch is checked with {max(BATCHES)} pictures, not {len(singles)}")
     try:
-        session = open_session(path, threads=threads, providers=providers)
+        session = open_session(path, threads=threads, providers=providers, lean=True)
         alone = [session.run(dict(inputs)) for inputs in singles[: max(BATCHES)]]
         for size in BATCHES:
             stacked = {name: np.concatenate([one[name] for one in singles[:size]]) for name in singles[0]}

@@ -75,7 +75,7 @@ class Finish:
         return [self.whole.inputs(sample.picture) for sample in evenly(self.parity, max(BATCHES))]
 
     def _outputs(self, path: Path, inputs: Sequence[Arrays]) -> list[Arrays]:
-        session = open_session(path, threads=self.whole.session.threads, providers=self.providers)
+        session = open_session(path, threads=self.whole.session.threads, providers=self.providers, lean=True)
         return [session.run(one) for one in inputs]
 
     def _batches(self, path: Path, inputs: Sequence[Arrays]) -> bool:
@@ -106,7 +106,7 @@ class Finish:
     def _same_whole(self, path: Path) -> bool:
         """The file at `path` gives what the whole model gave before it was opened and optimised."""
         try:
-            session = open_session(path, threads=self.whole.session.threads, providers=self.providers)
+            session = open_session(path, threads=self.whole.session.threads, providers=self.providers, lean=True)
             cases = self.whole.cases(self.parity)
             return all(
                 same_outputs(session.run(inputs), wanted, self.cutting.precision) for _, inputs, wanted in cases

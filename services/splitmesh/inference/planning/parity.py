@@ -59,7 +59,7 @@ def open_part(
     name: str, shapes: dict[str, tuple[int, ...]], paths: tuple[Path, Path], *, threads: int, providers: Sequence[str]
 ) -> Part:
     """Load head and tail from `paths`. Raises ModelError."""
-    head, tail = (open_session(path, threads=threads, providers=providers) for path in paths)
+    head, tail = (open_session(path, threads=threads, providers=providers, lean=True) for path in paths)
     for half, ports in (("head", head.outputs), ("tail", tail.inputs)):
         if odd := sorted(shapes.keys() ^ ports.keys()):
             raise ModelError(f"the {half} of {name} does not carry exactly the cut's tensors: {', '.join(odd)}")

@@ -66,7 +66,7 @@ def add_small(request: PlanRequest, small: SmallModel, draft: BundleDraft) -> Sm
     draft.add(SMALL_MANIFEST, manifest_json(small.manifest))
     if small.anchors is not None:
         draft.add(SMALL_ANCHORS, anchors_bytes(small.anchors))
-    session = open_session(path, threads=request.threads, providers=request.providers)
+    session = open_session(path, threads=request.threads, providers=request.providers, lean=True)
     large = request.manifest
     sample = made_up(height=large.height, width=large.width, count=1)[0]
     read(session.run({large.input: Normalizer.from_manifest(large).normalize(sample.picture)}))

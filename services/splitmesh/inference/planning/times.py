@@ -77,7 +77,7 @@ def part_times(
     rounds = _Rounds(partial(whole.session.run, inputs), meter)
 
     def runs(path: Path) -> Callable[[], object]:
-        return partial(open_session(path, threads=whole.session.threads, providers=providers).run, inputs)
+        return partial(open_session(path, threads=whole.session.threads, providers=providers, lean=True).run, inputs)
 
     if variants.wholes or not cuts:
         rounds.add({f"full {variant}": runs(path) for variant, path in variants.wholes.items()})

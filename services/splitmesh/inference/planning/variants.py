@@ -137,7 +137,7 @@ class Quantising:
         return [self.whole.inputs(sample.picture) for sample in evenly(self.fit, min(FIT_FRAMES, affordable))]
 
     def _opened(self, path: Path) -> Session:
-        return open_session(path, threads=self.whole.session.threads, providers=self.providers)
+        return open_session(path, threads=self.whole.session.threads, providers=self.providers, lean=True)
 
 
 def variant_files(bundle: Bundle) -> VariantFiles:

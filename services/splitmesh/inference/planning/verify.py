@@ -108,7 +108,7 @@ def measured_profile(
 def _whole(bundle: Bundle, threads: int, providers: tuple[str, ...]) -> Whole:
     return Whole(
         bundle.manifest,
-        open_session(bundle.full_path, threads=threads, providers=providers),
+        open_session(bundle.full_path, threads=threads, providers=providers, lean=True),
         bundle.postprocess(),
     )
 

@@ -92,7 +92,7 @@ class Whole:
         first, again = self.outputs(sample), self.outputs(sample)
         if not same_bits(first, again):
             return False
-        other = open_session(path, threads=self.session.threads, providers=providers)
+        other = open_session(path, threads=self.session.threads, providers=providers, lean=True)
         return same_bits(first, other.run(self.inputs(sample.picture)))
 
 
