@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxruntime
 from onnx import ModelProto, TensorProto
 
 from splitmesh.errors import ModelError
@@ -52,7 +53,9 @@ def quantised_model(path: Path, cases: Sequence[dict[str, Array]]) -> ModelProto
     cases: model inputs by name, from real frames; a dozen is enough. Raises ModelError with the reason if the model
     can't be quantised.
     """
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
     if not cases:
         raise ValueError("quantisation needs at least one frame")
@@ -66,22 +69,48 @@ def quantised_model(path: Path, cases: Sequence[dict[str, Array]]) -> ModelProto
         try:
             onnx.save(simple, given, save_as_external_data=True, location="float.bin")
             del simple
-            quantize_static(
-                given,
-                made,
-                _Cases(cases),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(QUANTISED_OPS),
+            quantiser = QDQQuantizer(
+                load_model_with_shape_infer(given),
                 per_channel=opset >= _PER_CHANNEL_OPSET,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
+                reduce_range=False,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QUInt8,
+                tensors_range=_ranges(given, cases),
+                nodes_to_quantize=[],
+                nodes_to_exclude=[],
+                op_types_to_quantize=list(QUANTISED_OPS),
+                extra_options={},
             )
+            quantiser.quantize_model()
+            quantiser.model.save_model_to_file(made)
+            del quantiser
             model: ModelProto = onnx.load(made)
         except Exception as exc:
             raise ModelError(f"{path} can't be quantised: {type(exc).__name__}: {exc}") from exc
         finally:
             gc.collect()  # the quantiser's objects refer to each other in circles, and hold copies of the model
     return model
+
+
+def _ranges(model: Path, cases: Sequence[dict[str, Array]]) -> Any:
+    """Extremes of each tensor that is to be quantised, as the quantiser wants them.
+
+    Each tensor goes as soon as its extremes are known: in the runtime's usual order of steps all of them are held to
+    the end, gigabytes for a large picture.
+    """
+    from onnxruntime.quantization.calibrate import MinMaxCalibrater
+
+    meter = MinMaxCalibrater(model, list(QUANTISED_OPS), augmented_model_path=str(model.with_name("metered.onnx")))
+    meter.augment_graph()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+    options.log_severity_level = 3
+    meter.infer_session = onnxruntime.InferenceSession(
+        meter.augmented_model_path, sess_options=options, providers=["CPUExecutionProvider"]
+    )
+    meter.collect_data(_Cases(cases))
+    return meter.compute_data()
 
 
 class _Cases:
