@@ -75,7 +75,11 @@ def make_plan(request: PlanRequest, footage: Footage, out: Path, progress: Progr
         small = None if request.small is None else add_small(request, request.small, draft)
         cutting = cut_up(request, draft, progress)
         session = open_session(
-            cutting.full_path, threads=request.threads, providers=request.providers, called=request.model_path
+            cutting.full_path,
+            threads=request.threads,
+            providers=request.providers,
+            called=request.model_path,
+            lean=True,
         )
         whole = Whole(manifest, session, build_postprocess(manifest, request.anchors))
         return _Making(request, footage, draft, cutting, whole, small, progress, facts={"key": key}).run()
@@ -110,7 +114,7 @@ class _Making:
         self.facts |= {
             "calibrated": bool(evaluated),
             "frames": FrameCounts(
-                parity=len(parity) if evaluated else 0,
+                parity=min(PARITY_FRAMES, len(self.footage.samples)),
                 fit=len(self.footage.fit),
                 evaluate=len(evaluated),
             ),
@@ -120,8 +124,8 @@ class _Making:
     def _refer(self, parity: Sequence[Sample]) -> None:
         """The whole model's outputs for parity, and whether they are the same each time."""
         step = stage(self.progress, "reference")
-        for _ in each(list(self.whole.cases(parity)), slice_of(step, 0, 2)):
-            pass
+        for sample in each(parity, slice_of(step, 0, 2)):
+            next(self.whole.cases([sample]))
         same = self.whole.deterministic(parity[0], self.cutting.full_path, self.request.providers)
         self.facts["deterministic"] = same
         step(1.0)
