@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,18 +47,16 @@ def why_not(model: ModelProto) -> str:
     return ""
 
 
-def quantised_model(path: Path, cases: Sequence[dict[str, Array]]) -> ModelProto:
+def quantised_model(path: Path, cases: Iterable[dict[str, Array]]) -> ModelProto:
     """The float32 model at `path` in 8-bit integers, inputs and outputs as they were, all weights in memory.
 
-    cases: model inputs by name, from real frames; a dozen is enough. Raises ModelError with the reason if the model
-    can't be quantised.
+    cases: model inputs by name, from real frames, one asked for at a time; a dozen is enough. Raises ModelError with
+    the reason if the model can't be quantised.
     """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
     from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
-    if not cases:
-        raise ValueError("quantisation needs at least one frame")
     reason = why_not(onnx.load(path, load_external_data=False))
     if reason:
         raise ModelError(f"{path} can't be quantised: {reason}")
@@ -92,7 +90,7 @@ def quantised_model(path: Path, cases: Sequence[dict[str, Array]]) -> ModelProto
     return model
 
 
-def _ranges(model: Path, cases: Sequence[dict[str, Array]]) -> Any:
+def _ranges(model: Path, cases: Iterable[dict[str, Array]]) -> Any:
     """Extremes of each tensor that is to be quantised, as the quantiser wants them.
 
     Each tensor goes as soon as its extremes are known: in the runtime's usual order of steps all of them are held to
@@ -116,7 +114,7 @@ def _ranges(model: Path, cases: Sequence[dict[str, Array]]) -> Any:
 class _Cases:
     """What the quantiser calls a calibration data reader."""
 
-    def __init__(self, cases: Sequence[dict[str, Array]]) -> None:
+    def __init__(self, cases: Iterable[dict[str, Array]]) -> None:
         self._rest = iter(cases)
 
     def get_next(self) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,8 +36,6 @@ _log = logging.getLogger(__name__)
 
 INT8 = "int8"
 FIT_FRAMES = 16
-FIT_BYTES = 200_000_000
-"""Of inputs that the quantiser may be shown."""
 MAX_BYTES = 200_000_000
 """Of weights: the quantiser holds four copies of them at its peak."""
 HEADS_WORK = 8e9
@@ -131,10 +129,8 @@ class Quantising:
         self.rows += rows
         return self.draft.add_variant(file_name.rpartition("/")[2], model)
 
-    def _cases(self) -> list[dict[str, Array]]:
-        manifest = self.whole.manifest
-        affordable = max(1, FIT_BYTES // (12 * manifest.height * manifest.width))
-        return [self.whole.inputs(sample.picture) for sample in evenly(self.fit, min(FIT_FRAMES, affordable))]
+    def _cases(self) -> Iterator[dict[str, Array]]:
+        return (self.whole.inputs(sample.picture) for sample in evenly(self.fit, FIT_FRAMES))
 
     def _opened(self, path: Path) -> Session:
         return open_session(path, threads=self.whole.session.threads, providers=self.providers, lean=True)
