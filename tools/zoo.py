@@ -18,6 +18,8 @@ from tools.zoo_derive import derive
 from splitmesh.models.catalogue import Origin
 from splitmesh.models.fetch import Progress, default_cache, fetch_member, silent, write_atomic
 from splitmesh.models.registry import list_models, resolve_model
+from splitmesh.plan.graph.load import load_model
+from splitmesh.plan.graph.view import GraphView
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -99,6 +101,18 @@ def size_bytes(given: str) -> int:
     """Of the file behind `provide`'s answer, external data beside it included."""
     path = Path(given) if given.endswith(".onnx") else resolve_model(given).path
     return sum(p.stat().st_size for p in (path, path.with_suffix(".weights")) if p.is_file())
+
+
+def made_bytes(given: str) -> int:
+    """Of constant tensors that the graph makes when it is loaded, out of a value and a shape."""
+    path = Path(given) if given.endswith(".onnx") else resolve_model(given).path
+    model = load_model(path)
+    if not any(node.op_type == "ConstantOfShape" for node in model.graph.node):
+        return 0
+    view = GraphView(model)
+    nodes = zip(view.nodes, view.live, strict=True)
+    made = (node.output[0] for node, live in nodes if node.op_type == "ConstantOfShape" and not live)
+    return sum(view.tensors[name].elements * 4 for name in made if name in view.tensors)
 
 
 _BUILTIN_FOOTAGE = {"yunet-face": "asl_book.mkv"}

@@ -6,6 +6,7 @@ weights. All are deterministic.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def quantised(source: Path, target: Path) -> None:
         def get_next(self) -> Mapping[str, Any] | None:
             return next(self.rest, None)
 
+    logging.getLogger().setLevel(logging.ERROR)  # it advises a step that a trained classifier does not need
     quantize_static(
         source,
         target,

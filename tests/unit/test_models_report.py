@@ -12,7 +12,7 @@ from tools.zoo_derive import RECIPES
 
 PLANNED: Row = {
     "name": "one", "family": "a|b", "source": "PyPI x==1, y", "licence": "MIT", "notes": "", "status": "planned",
-    "kind": "yolo", "size_bytes": 12_345_678, "nodes": 10, "frontiers": 7, "cuts": ["n1", "n2"],
+    "kind": "yolo", "size_bytes": 12_345_678, "made_bytes": 0, "nodes": 10, "frontiers": 7, "cuts": ["n1", "n2"],
     "parity_max_rel": 2e-6, "batchable": True, "batchable_cuts": 2,
     "split": {"point": "split/n1/klt-1", "bytes_mean": 1234.5, "fidelity": 0.99},
     "picture": None, "seconds": 61.0, "peak_rss_bytes": 700_000_000, "allowed_rss_bytes": 1_037_000_000,
@@ -52,6 +52,7 @@ def test_a_run_is_stopped_at_its_limit(tmp_path: Path) -> None:
         ({"cuts": [], "batchable_cuts": 0, "parity_max_rel": None, "split": None}, ["| 0 | – | whole | – | – |"]),
         ({"batchable": False, "batchable_cuts": 1}, ["| 1 cuts |"]),
         ({"status": "failed", "error": "this | that"}, ["**failed**: this \\| that"]),
+        ({"made_bytes": 575_000_000}, ["| 12.3 + 575 |"]),
         ({"peak_rss_bytes": 2_000_000_000}, ["| **2000** |"]),
     ],
 )  # fmt: skip
