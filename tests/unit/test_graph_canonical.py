@@ -151,6 +151,27 @@ def test_a_second_picture_is_the_same_one_in_its_own_form() -> None:
     np.testing.assert_allclose(got["grey_out"][0, 0], np.repeat(luma, 2, axis=0), rtol=1e-3, atol=0.2)
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_an_input_without_batch_axis_gets_the_picture_without_it(layout: str) -> None:
+    described = manifest(layout=layout)
+    shape = [3, H, W] if layout == "NCHW" else [H, W, 3]
+    result = canonical_model(mirror(HALF, shape, 13), described)
+    check(result, described)
+    tensors = feed(described, picture())
+    want = tensors["x"][0] if layout == "NCHW" else tensors["x"][0].transpose(1, 2, 0)
+    np.testing.assert_allclose(run(result, tensors)["y"], want, rtol=2e-3)
+
+
+def test_a_fixed_batch_is_taken_as_one_also_by_the_outputs() -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Custom", ["r"], ["y"], domain="own")]
+    model = build(nodes, [port("x", FLOAT, [4, 3, H, W])], [port("r", FLOAT, [4, 3, H, W]), port("y", FLOAT, [4, 5])])
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    result = canonical_model(model, manifest())
+    shapes = [[d.dim_value for d in o.type.tensor_type.shape.dim] for o in result.graph.output]
+    assert shapes == [[1, 3, H, W], []]
+    assert not result.graph.output[1].type.tensor_type.HasField("shape")
+
+
 def test_grey_follows_the_order_of_channels() -> None:
     described = manifest(color="BGR", scale=[1.0] * 3, offset=[0.0] * 3)
     result = canonical_model(mirror(FLOAT, [1, 1, H, W], 13), described)

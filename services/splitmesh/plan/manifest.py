@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from splitmesh.codec.container import MAX_ELEMENTS
 from splitmesh.errors import ModelError
 from splitmesh.plan.manifest_kinds import KINDS, Count, Postprocess, Strict, Text, output_names
 
@@ -17,6 +18,8 @@ Shape = tuple[int | None, ...]
 """A tensor's shape; None where the model leaves the size open."""
 
 Side = Annotated[int, Field(ge=8, le=4096)]
+MAX_PIXELS = MAX_ELEMENTS // 3
+"""Of a picture: what a payload can carry."""
 
 
 class ExtraInput(Strict):
@@ -65,6 +68,8 @@ class Manifest(Strict):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Manifest:
+        if self.width * self.height > MAX_PIXELS:
+            raise ValueError(f"width × height must be at most {MAX_PIXELS}: no payload carries a larger picture")
         if 0 in self.scale:
             raise ValueError("scale must not be 0 in any channel")
         if not self.labels and self.postprocess.kind != "tensor":
@@ -106,7 +111,7 @@ def parse_manifest(data: Mapping[str, Any], *, where: str) -> Manifest:
         return Manifest.model_validate(data)
     except ValidationError as exc:
         errors = exc.errors(include_url=False, include_input=False)
-        faults = "; ".join(f"{_key(error['loc'])}: {error['msg']}" for error in errors)
+        faults = "; ".join(f"{_key(error['loc'])}: {error['msg'].removeprefix('Value error, ')}" for error in errors)
         raise ModelError(f"manifest {where}: {faults}") from exc
 
 
@@ -138,7 +143,7 @@ def _check_inputs(manifest: Manifest, inputs: Mapping[str, Shape]) -> None:
     says = f"manifest {manifest.name!r} says input {manifest.input} {_shape(want)}, the model has {have}"
     if manifest.input not in inputs:
         raise ModelError(says, advice="the manifest's `input` must name the model's input for the picture")
-    if not _agree(inputs[manifest.input], want, grey=manifest.layout != "flat"):
+    if not is_fed(inputs[manifest.input], want, manifest.layout):
         raise ModelError(says, advice="set `layout`, `width` and `height` (`shape` if flat) to those of the model")
     extra = {each.name: each for each in manifest.extra}
     lost = [name for name in inputs if name not in (manifest.input, *extra) and not picture_layout(inputs[name])]
@@ -166,8 +171,18 @@ def _wanted(manifest: Manifest) -> tuple[int, ...]:
             return manifest.shape or ()
 
 
+def is_fed(have: Shape, want: tuple[int, ...], layout: str) -> bool:
+    """Whether an input `have` takes what is of shape `want`.
+
+    want: of one picture (1, …) unless the layout is "flat". An input for pictures may have any batch, or no axis for
+    it; one channel is as good as three.
+    """
+    if layout == "flat":
+        return _agree(have, want)
+    return len(have) in (3, 4) and _agree(have[-3:], want[1:], grey=True)
+
+
 def _agree(have: Shape, want: tuple[int, ...], *, grey: bool = False) -> bool:
-    """`grey`: one channel is as good as three."""
     return len(have) == len(want) and all(
         given in (None, size) or (grey and (given, size) == (1, 3)) for given, size in zip(have, want, strict=True)
     )

@@ -26,7 +26,7 @@ from splitmesh.plan.cuts.cut import Cut, Rejected
 from splitmesh.plan.cuts.extract import PARITY_LIMIT
 from splitmesh.plan.cuts.frontiers import survey
 from splitmesh.plan.footage import made_up
-from splitmesh.plan.graph.canonical import canonical_model
+from splitmesh.plan.graph.canonical import runnable_model
 from splitmesh.plan.graph.fold import fold_constants
 from splitmesh.plan.graph.load import load_model
 from splitmesh.plan.graph.view import GraphView
@@ -88,10 +88,8 @@ def cut_up(request: PlanRequest, draft: BundleDraft, progress: Progress) -> Cutt
     model = load_model(request.model_path)
     nodes = len(model.graph.node)
     progress("load", 0.5)
-    full = canonical_model(model, request.manifest)
+    full = runnable_model(model, request.manifest)
     del model
-    if any(node.op_type == "If" for node in full.graph.node):
-        full = fold_constants(full)  # a nested If on what became a constant crashes the runtime, which inlines it
     full_path = draft.add_full(full)
     full = _copy(full)  # protobuf frees what left for the weights file only with the whole message
     progress("load", 1.0)

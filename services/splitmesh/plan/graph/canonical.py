@@ -8,20 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from onnx import (
-    GraphProto,
-    ModelProto,
-    NodeProto,
-    TensorProto,
-    ValueInfoProto,
-    helper,
-    inliner,
-)
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from splitmesh.errors import ModelError
 from splitmesh.plan.graph.constants import constant_tensor, dense
 from splitmesh.plan.graph.emit import NUMBERS, Emitter
 from splitmesh.plan.graph.feed import feed
+from splitmesh.plan.graph.fold import fold_constants
+from splitmesh.plan.graph.functions import inlined
 from splitmesh.plan.graph.names import real_inputs, rename_reads, subgraphs
 from splitmesh.plan.graph.shapes import declare_outputs, infer
 from splitmesh.plan.manifest import Manifest
@@ -39,8 +33,6 @@ def canonical_model(model: ModelProto, manifest: Manifest, sizes: Mapping[str, i
     recorded shapes of tensors in between are dropped. Metadata stays.
     Raises ModelError if the model does not fit the manifest, or takes or gives what is no tensor of numbers.
     """
-    if model.functions:
-        model = inliner.inline_local_functions(model)
     result = _with_constants_as_weights(model)
     graph = result.graph
     emitter = Emitter(result)
@@ -48,6 +40,9 @@ def canonical_model(model: ModelProto, manifest: Manifest, sizes: Mapping[str, i
     rename_reads(graph.node, fed.instead)
     before = emitter.drain()
     _choose_outputs(result, manifest.output_names)
+    if fed.batch > 1:
+        for value in graph.output:
+            value.type.tensor_type.ClearField("shape")
     _as_float32(graph, emitter)
     nodes = [*before, *graph.node, *emitter.drain()]
     del graph.node[:], graph.input[:]
@@ -59,11 +54,21 @@ def canonical_model(model: ModelProto, manifest: Manifest, sizes: Mapping[str, i
     return result
 
 
+def runnable_model(model: ModelProto, manifest: Manifest) -> ModelProto:
+    """`canonical_model`, folded where there are branches.
+
+    An If inside another, on what became a constant, crashes the runtime, which inlines it.
+    """
+    full = canonical_model(model, manifest)
+    return fold_constants(full) if any(node.op_type == "If" for node in full.graph.node) else full
+
+
 def _with_constants_as_weights(model: ModelProto) -> ModelProto:
     """A copy whose constants are all dense initializers. A copy, since protobuf gives back no memory of a part."""
+    plain = inlined(model)
     result = ModelProto(
         ir_version=max(model.ir_version, _FIRST_IR_WITHOUT_WEIGHTS_AS_INPUTS),
-        opset_import=model.opset_import,
+        opset_import=plain.opset_import,
         producer_name=model.producer_name,
         producer_version=model.producer_version,
         domain=model.domain,
@@ -83,7 +88,7 @@ def _with_constants_as_weights(model: ModelProto) -> ModelProto:
     graph.metadata_props.extend(source.metadata_props)
     graph.initializer.extend(source.initializer)
     graph.initializer.extend(dense(each, each.values.name) for each in source.sparse_initializer)
-    for node in source.node:
+    for node in plain.graph.node:
         tensor = constant_tensor(node)
         if tensor is None:
             graph.node.append(node)

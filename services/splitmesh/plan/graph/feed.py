@@ -12,7 +12,7 @@ from onnx import GraphProto, ModelProto, TensorProto, TensorShapeProto, ValueInf
 from splitmesh.errors import ModelError
 from splitmesh.plan.graph.emit import FLOATS, NUMBERS, Emitter
 from splitmesh.plan.graph.names import real_inputs
-from splitmesh.plan.manifest import ExtraInput, Manifest, picture_layout
+from splitmesh.plan.manifest import ExtraInput, Manifest, is_fed, picture_layout
 
 _LUMA = {"RGB": (0.299, 0.587, 0.114), "BGR": (0.114, 0.587, 0.299)}
 """ITU-R BT.601, as a JPEG's grey is made."""
@@ -31,14 +31,17 @@ class Feed:
     """Symbolic dimension → size."""
     instead: dict[str, str] = field(default_factory=dict)
     """The model's input → the tensor to read in its place."""
+    batch: int = 1
+    """What the model fixes; it is taken as 1."""
 
 
 def feed(emitter: Emitter, model: ModelProto, manifest: Manifest, sizes: Mapping[str, int]) -> Feed:
     """Write all that the model's inputs need.
 
-    The picture's input gets the picture in its own layout, channels (one: luma) and element type; with layout "flat"
-    the first elements of it. Other inputs become constants: those of manifest.extra; of what is left those that can
-    take a picture get the same one, resized to the nearest pixel, and the rest 0. Axes that are still open are 1.
+    The picture's input gets the picture in its own layout, channels (one: luma) and element type, without a batch
+    axis if it has none; with layout "flat" the first elements of it. A batch that the model fixes is taken as 1.
+    Other inputs become constants: those of manifest.extra; of what is left those that can take a picture get the same
+    one, resized to the nearest pixel, and the rest 0. Axes that are still open are 1.
     Raises ModelError for a picture's input that the manifest does not fit, and for inputs that are no tensors.
     """
     graph = model.graph
@@ -54,6 +57,8 @@ def feed(emitter: Emitter, model: ModelProto, manifest: Manifest, sizes: Mapping
     done = Feed(dict(sizes))
     shape = _picture_shape(picture, manifest, graph)
     _bind(picture, shape, done.sizes)
+    if manifest.layout != "flat" and len(_dims(picture)) == len(shape):
+        done.batch = max(1, _dims(picture)[0].dim_value)
     _join(done, manifest, emitter, picture, shape, manifest.layout)
     for name, value in inputs.items():
         given = extra.get(name)
@@ -92,6 +97,8 @@ def _join(
             now = emitter.node("Conv", [now, luma], f"{base}_grey")
         if layout == "NHWC":
             now = emitter.node("Transpose", [now], f"{base}_nhwc", perm=[0, 2, 3, 1])
+        if len(_dims(value)) == len(shape) - 1:
+            now = emitter.reshape(now, shape[1:], f"{base}_single")
     now = emitter.cast(now, _dtype(value), f"{base}_native")
     if now != base:
         done.instead[base] = now
@@ -105,13 +112,11 @@ def _picture_shape(value: ValueInfoProto, manifest: Manifest, graph: GraphProto)
         want = manifest.shape or ()
     else:
         axis = 1 if manifest.layout == "NCHW" else 3
-        fixed = len(dims) == 4 and not _is_open(dims[axis])
-        channels = dims[axis].dim_value if fixed else _channels(value.name, graph)
+        given = dims[axis - 4 :] if len(dims) in (3, 4) else []
+        channels = given[0].dim_value if given and not _is_open(given[0]) else _channels(value.name, graph)
         want = (1, channels, height, width) if axis == 1 else (1, height, width, channels)
-    fits = not dims or (
-        len(dims) == len(want)
-        and all(_is_open(dim) or dim.dim_value == size for dim, size in zip(dims, want, strict=True))
-    )
+    sizes = tuple(None if _is_open(dim) else dim.dim_value for dim in dims)
+    fits = not dims or is_fed(sizes, want, manifest.layout)
     if not fits or (manifest.layout != "flat" and want[axis] not in (1, 3)):
         has = [dim.dim_param or (dim.dim_value if not _is_open(dim) else "?") for dim in dims]
         says = f"manifest {manifest.name!r} says input {value.name} is {manifest.layout} {list(want)}"
@@ -170,7 +175,8 @@ def _constant(name: str, dtype: int, given: ExtraInput, shape: tuple[int, ...]) 
 
 def _bind(value: ValueInfoProto, shape: tuple[int, ...], sizes: dict[str, int]) -> None:
     """Note what the symbolic dimensions of `value` are, unless that is known."""
-    for dim, size in zip(_dims(value), shape, strict=False):
+    dims = _dims(value)
+    for dim, size in zip(dims, shape[-len(dims) :], strict=False):
         if dim.dim_param:
             sizes.setdefault(dim.dim_param, size)
 
