@@ -221,7 +221,7 @@ def test_torchvision_detectors() -> None:
         *("xyxy", "pixels"),
     )
     assert len(manifest.labels) == 91 and manifest.labels[1] == "person"
-    assert (manifest.layout, manifest.shape) == ("flat", (3, 480, 640))
+    assert (manifest.layout, manifest.height, manifest.width) == ("NCHW", 480, 640)
 
 
 def test_tensorflow_detectors() -> None:

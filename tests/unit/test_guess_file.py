@@ -22,12 +22,9 @@ from splitmesh.inference.session import open_session
 from splitmesh.plan.answers.postprocess import build_postprocess
 from splitmesh.plan.graph.canonical import canonical_model
 from splitmesh.plan.graph.load import load_model
-from splitmesh.plan.guess.facts import read_facts
-from splitmesh.plan.guess.model import draft_manifest
-from splitmesh.plan.guess.picture import guess_picture
 from splitmesh.plan.manifest import Manifest, check_signature, load_manifest, parse_manifest
 from splitmesh.plan.manifest_toml import manifest_toml
-from splitmesh.provision.guess import PICTURES, guess_file, made_up_picture, sample_outputs
+from splitmesh.provision.guess import guess_file, made_up_picture
 from splitmesh.provision.model import provide_model
 
 RNG = np.random.default_rng(3)
@@ -116,6 +113,17 @@ def only_96(path: Path) -> Path:
     return save(path, nodes, {"x": (FLOAT, ["N", 3, "H", "W"])}, {"out": (FLOAT, ["N", 5])}, weights)
 
 
+def bytes_last_without_batch_axis(path: Path) -> Path:
+    nodes, weights = head(3)
+    before = [
+        node("Cast", ["x"], ["xf"], to=FLOAT),
+        node("Unsqueeze", ["xf", "axes"], ["one"]),
+        node("Transpose", ["one"], ["picture"], perm=[0, 3, 1, 2]),
+    ]
+    weights["axes"] = np.array([0], np.int64)
+    return save(path, before + nodes, {"x": (BYTE, [24, 40, 3])}, {"out": (FLOAT, [1, 7])}, weights)
+
+
 def without_batch_axis(path: Path) -> Path:
     nodes, weights = head(3)
     axes = np.array([0], np.int64)
@@ -130,7 +138,8 @@ FORMS: dict[Callable[[Path], Path], tuple[str, tuple[int, int], str]] = {
     token_ids: ("flat", (8, 8), "classifier"),
     sound: ("flat", (14, 13), "tensor"),
     only_96: ("NCHW", (96, 96), "classifier"),
-    without_batch_axis: ("flat", (24, 40), "classifier"),
+    without_batch_axis: ("NCHW", (24, 40), "classifier"),
+    bytes_last_without_batch_axis: ("NHWC", (24, 40), "classifier"),
 }
 
 
@@ -158,24 +167,62 @@ def test_models_of_all_forms_get_a_manifest_that_feeds_and_reads_them(
     assert len(answer) or set(answer.tensors) == set(manifest.output_names)
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
-def test_a_guess_feeds_the_file_as_the_canonical_model_does(tmp_path: Path, form: Callable[[Path], Path]) -> None:
-    path = form(tmp_path / "own.onnx")
-    facts = read_facts(load_model(path))
-    guess = guess_picture(facts)
-    size = FORMS[form][1]
-    trial = next(t for t in guess.trials if (t.height, t.width) == size)
-    draft = draft_manifest(facts, guess, trial, name="own")
-    (tmp_path / "canonical.onnx").write_bytes(canonical_model(load_model(path), draft).SerializeToString())
-    canonical = open_session(tmp_path / "canonical.onnx")
-    samples = sample_outputs(open_session(path), guess, trial, draft)
-    assert len(samples) == PICTURES
-    for index, sample in enumerate(samples):
-        rgb = made_up_picture(trial.height, trial.width, index)
-        outputs = canonical.run({draft.input: Normalizer.from_manifest(draft).normalize(rgb)})
-        assert outputs.keys() == sample.keys()
-        for name, value in outputs.items():
-            np.testing.assert_allclose(value, sample[name].astype(np.float32), rtol=1e-2, atol=1e-2)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_a_fixed_batch_is_one_picture_where_that_gives_the_same(tmp_path: Path, layout: str) -> None:
+    nodes, weights = head(3)
+    shape = [4, 3, 24, 32]
+    if layout == "NHWC":
+        nodes, shape = [node("Transpose", ["x"], ["picture"], perm=[0, 3, 1, 2]), *nodes], [4, 24, 32, 3]
+    inputs = {"x" if layout == "NHWC" else "picture": (FLOAT, shape)}
+    manifest, notes = guess_file(save(tmp_path / "own.onnx", nodes, inputs, {"out": (FLOAT, [4, 7])}, weights))
+    assert (manifest.layout, manifest.height, manifest.width) == (layout, 24, 32)
+    assert manifest.postprocess.kind == "classifier" and "one alone gave the same" in notes[-1]
+
+
+@pytest.mark.parametrize("way", ["shape", "mixed"])
+def test_a_fixed_batch_that_the_graph_needs_stays(tmp_path: Path, way: str) -> None:
+    """Either its size is written into the graph, or its pictures see each other."""
+    nodes, weights = head(3)
+    weights["sizes"] = np.array([4, 8], np.int64)
+    if way == "shape":
+        nodes[2] = node("Reshape", ["g", "sizes"], ["f"])
+    else:
+        nodes[2:3] = [node("ReduceMean", ["g"], ["m"], axes=[0]), node("Sub", ["g", "m"], ["s"])]
+        nodes.insert(4, node("Flatten", ["s"], ["f"]))
+    path = save(tmp_path / "own.onnx", nodes, {"picture": (FLOAT, [4, 3, 24, 32])}, {"out": (FLOAT, [4, 7])}, weights)
+    manifest, notes = guess_file(path)
+    assert (manifest.layout, manifest.shape) == ("flat", (4, 3, 24, 32)) and "alone" not in notes[-1]
+
+
+def test_a_file_is_run_in_the_form_that_a_plan_gives_it(tmp_path: Path) -> None:
+    """The runtime could not load it as it is: no version, and a type of input that numpy does not have."""
+    nodes, weights = head(3)
+    nodes.insert(0, node("Cast", ["x"], ["picture"], to=FLOAT))
+    path = save(
+        tmp_path / "own.onnx", nodes, {"x": (TensorProto.BFLOAT16, [1, 3, 24, 32])}, {"out": (FLOAT, None)}, weights
+    )
+    model = load_model(path)
+    model.ClearField("ir_version")
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="IR version"):
+        open_session(path)
+    manifest, notes = guess_file(path)
+    assert manifest.postprocess.kind == "classifier" and "bfloat16" in notes[0]
+
+
+def test_a_file_that_does_not_load_is_refused_by_its_name(tmp_path: Path) -> None:
+    nodes = [node("Deform", ["x"], ["out"], domain="my.company")]
+    path = save(tmp_path / "own.onnx", nodes, {"x": (FLOAT, [1, 3, 24, 32])}, {"out": (FLOAT, [1, 7])})
+    with pytest.raises(ModelError, match=r"own\.onnx can't be loaded: .*my\.company"):
+        guess_file(path)
+
+
+def test_a_picture_too_large_to_send_is_refused(tmp_path: Path) -> None:
+    for side, says in ((5000, r"75000000 numbers"), (3000, "no payload carries a larger picture")):
+        nodes = [node("GlobalAveragePool", ["x"], ["out"])]
+        path = save(tmp_path / "own.onnx", nodes, {"x": (FLOAT, [1, 3, side, side])}, {"out": (FLOAT, [1, 3, 1, 1])})
+        with pytest.raises(ModelError, match=says):
+            guess_file(path)
 
 
 def test_made_up_pictures_differ_and_are_always_the_same() -> None:

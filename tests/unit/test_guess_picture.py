@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from guess_models import facts
+from guess_models import facts, skeleton
 from onnx import TensorProto, helper
 
 from splitmesh.errors import ModelError
 from splitmesh.plan.guess.facts import read_facts
 from splitmesh.plan.guess.feed import CENTRED, FEW, RAW, UNIT, Range
 from splitmesh.plan.guess.model import draft_manifest, model_name
-from splitmesh.plan.guess.picture import Trial, guess_picture
+from splitmesh.plan.guess.picture import Trial, guess_picture, of_one_picture
 from splitmesh.plan.manifest import ExtraInput
 
 OUT = {"out": (1, 10)}
@@ -28,8 +28,12 @@ OUT = {"out": (1, 10)}
         (("N", "H", "W", 3), "NHWC", 3, Trial(224, 224)),
         ((1, 3, 48, "W"), "NCHW", 3, Trial(48, 320)),
         ((1, 3, "H", 96), "NCHW", 3, Trial(96, 96)),
-        ((3, 200, 300), "flat", 0, Trial(200, 300, (3, 200, 300))),
-        ((3, "H", "W"), "flat", 0, Trial(640, 640, (3, 640, 640))),
+        ((3, 200, 300), "NCHW", 3, Trial(200, 300)),
+        ((200, 300, 3), "NHWC", 3, Trial(200, 300)),
+        ((3, "H", "W"), "NCHW", 3, Trial(224, 224)),
+        (("H", "W", 3), "flat", 0, Trial(8, 8, (1, 16, 3))),
+        ((1, 200, 300), "flat", 0, Trial(142, 141, (1, 200, 300))),
+        ((4, 3, 64, 64), "flat", 0, Trial(128, 128, (4, 3, 64, 64))),
         ((1, 128), "flat", 0, Trial(8, 8, (1, 128))),
         ((1, 6, 64, 64), "flat", 0, Trial(92, 90, (1, 6, 64, 64))),
         ((1, 3, 4, 4), "flat", 0, Trial(8, 8, (1, 3, 4, 4))),
@@ -143,9 +147,60 @@ def test_weights_that_are_listed_as_inputs_are_none() -> None:
     assert (guess_picture(known).layout, guess_picture(known).channels) == ("NCHW", 3)
 
 
+def test_whole_numbers_with_their_channels_last_are_a_picture_also_in_open_sizes() -> None:
+    known = facts({"x": ("H", "W", 3)}, OUT, dtypes={"x": TensorProto.UINT8})
+    assert (guess_picture(known).layout, guess_picture(known).channels) == ("NHWC", 3)
+
+
+def test_an_input_of_no_known_rank_is_what_the_first_convolution_takes() -> None:
+    model = skeleton({"x": (1,)}, OUT)
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    assert guess_picture(read_facts(model)).layout == "NCHW"
+    del model.graph.node[0]
+    assert guess_picture(read_facts(model)).layout == "flat"
+
+
+@pytest.mark.parametrize("batch", [4, "N", 1])
+def test_a_batch_that_the_file_fixes_may_be_taken_as_one(batch: int | str) -> None:
+    known = facts({"x": (batch, 3, 64, 64)}, OUT)
+    alone = of_one_picture(known)
+    assert (alone is None) == (batch != 4)
+    if alone is not None:
+        assert guess_picture(alone).trials == (Trial(64, 64),)
+
+
+def test_outputs_that_are_no_numbers_are_left_out() -> None:
+    model = skeleton({"x": (1, 3, 64, 64)}, OUT | {"text": (1,)}, dtypes={"text": TensorProto.STRING})
+    model.graph.output.append(helper.make_tensor_sequence_value_info("list", TensorProto.FLOAT, None))
+    known = read_facts(model)
+    assert [port.name for port in known.outputs] == ["out"] and known.left_out == ("text", "list")
+    del model.graph.output[0]
+    with pytest.raises(ModelError, match="gives text, list: no tensor of numbers"):
+        read_facts(model)
+
+
+def test_what_a_function_of_the_files_own_does_is_seen() -> None:
+    nodes = [helper.make_node("Div", ["a", "n"], ["b"]), helper.make_node("Conv", ["b", "k"], ["c"])]
+    opset = helper.make_opsetid("", 13)
+    function = helper.make_function("own", "Start", ["a", "n", "k"], ["c"], nodes, [opset])
+    graph = helper.make_graph(
+        [helper.make_node("Start", ["x", "scale", "kernel"], ["y"], domain="own")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, None, None, None])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [
+            helper.make_tensor("scale", TensorProto.FLOAT, [], [255.0]),
+            helper.make_tensor("kernel", TensorProto.FLOAT, [2, 1, 1, 1], [1.0, 2.0]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[opset, helper.make_opsetid("own", 1)], functions=[function])
+    guess = guess_picture(read_facts(model))
+    assert guess.channels == 1 and guess.shown is RAW
+
+
 @pytest.mark.parametrize(
     ("inputs", "dtype", "says"),
-    [({}, TensorProto.FLOAT, "0 inputs"), ({"x": (1,)}, TensorProto.STRING, "'x' of the model holds no numbers")],
+    [({}, TensorProto.FLOAT, "no input"), ({"x": (1,)}, TensorProto.STRING, "'x' of the model takes string, not a")],
 )
 def test_what_can_take_no_numbers_is_refused(inputs: dict, dtype: int, says: str) -> None:
     model = helper.make_model(

@@ -1,11 +1,14 @@
-"""Owns what guessing reads off an ONNX graph: ports, metadata, first and last operators. Draws no conclusions."""
+"""Owns what guessing reads off an ONNX graph: ports, metadata, first and last operators. Draws no conclusions.
+
+Functions of the file's own count as what they are made of.
+"""
 
 from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,10 @@ import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from splitmesh.errors import ModelError
+from splitmesh.plan.graph.emit import FLOATS, NUMBERS
+from splitmesh.plan.graph.functions import inlined
 from splitmesh.plan.graph.names import real_inputs, subgraphs
+from splitmesh.plan.graph.shapes import infer
 from splitmesh.plan.manifest import Shape
 
 _SMALL = 64
@@ -29,6 +35,7 @@ _TRANSPARENT = frozenset(
 _JOINING = _TRANSPARENT | {"Concat", "Slice", "Split", "Gather"}
 _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div"})
 _ASIDE = frozenset({"Shape", "Size"})
+_NUMBERS = frozenset(NUMBERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ class Port:
 
     @property
     def is_float(self) -> bool:
-        return self.dtype in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+        return self.dtype in FLOATS
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,9 @@ class Facts:
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    """Those that are tensors of numbers."""
+    left_out: tuple[str, ...]
+    """The other outputs: texts, sequences, maps."""
     producer: str
     """In lower case."""
     metadata: Mapping[str, str]
@@ -90,65 +100,88 @@ class Facts:
 
 
 def read_facts(model: ModelProto) -> Facts:
-    """Raises ModelError for a model without tensor inputs or outputs, or with inputs of another kind."""
-    graph = model.graph
+    """Raises ModelError for a model without inputs, with one that takes no numbers, or that gives no numbers."""
+    graph, nodes = model.graph, inlined(model).graph.node
+    constants = dict(_constants(graph, nodes))
+    readers = _readers(nodes)
     names = set(real_inputs(graph))
-    inputs = tuple(_port(value, "input") for value in graph.input if value.name in names)
-    outputs = tuple(_port(value, "output") for value in graph.output)
+    opening = {name: tuple(_follow(name, readers, constants)) for name in names}
+    inputs = tuple(_input(value, opening[value.name]) for value in graph.input if value.name in names)
+    outputs = _outputs(model)
     if not inputs or not outputs:
+        given = ", ".join(value.name for value in graph.output)
         raise ModelError(
-            f"the model has {len(inputs)} inputs and {len(outputs)} outputs", advice="it needs one of each at least"
+            "the model takes no input" if not inputs else f"the model gives {given}: no tensor of numbers",
+            advice="export it with tensors of numbers in and out",
         )
-    constants = dict(_constants(graph))
-    readers = _readers(graph)
-    makers = {name: node for node in graph.node for name in node.output if name}
+    makers = {name: node for node in nodes for name in node.output if name}
     return Facts(
         inputs,
-        outputs,
+        tuple(outputs.values()),
+        tuple(value.name for value in graph.output if value.name not in outputs),
         model.producer_name.lower(),
         {prop.key: prop.value for prop in model.metadata_props},
-        frozenset(_operators(graph)),
-        {port.name: tuple(_follow(port.name, readers, constants, graph)) for port in inputs},
-        {port.name: frozenset(_origins(port.name, makers)) for port in outputs},
+        frozenset(_operators(nodes)),
+        opening,
+        {name: frozenset(_origins(name, makers)) for name in outputs},
     )
 
 
-def _port(value: ValueInfoProto, what: str) -> Port:
-    kind = value.type.tensor_type
-    if value.type.WhichOneof("value") != "tensor_type":
-        raise ModelError(f"{what} {value.name!r} of the model is no plain tensor", advice="export it without one")
-    if kind.elem_type in (TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128, TensorProto.UNDEFINED):
-        raise ModelError(f"{what} {value.name!r} of the model holds no numbers", advice="export it without one")
-    dims = kind.shape.dim
+def _input(value: ValueInfoProto, opening: tuple[Step, ...]) -> Port:
+    form = value.type.WhichOneof("value") or "a value of no type"
+    port = _port(value)
+    if form != "tensor_type" or port.dtype not in _NUMBERS:
+        if form == "tensor_type":
+            form = TensorProto.DataType.Name(TensorProto.DataType.ValueType(port.dtype)).lower()
+        raise ModelError(
+            f"input {value.name!r} of the model takes {form}, not a tensor of numbers",
+            advice="export it with inputs of floats, integers or truth values",
+        )
+    if not value.type.tensor_type.HasField("shape") and any(step.op == "Conv" for step in opening):
+        return replace(port, shape=(None,) * 4, symbols=("",) * 4)
+    return port
+
+
+def _outputs(model: ModelProto) -> dict[str, Port]:
+    """By name, those that are tensors of numbers; types that the file does not say are inferred."""
+    untyped = any(not value.type.tensor_type.elem_type for value in model.graph.output)
+    infos = infer(model) if untyped else {}
+    ports = [_port(value) for value in model.graph.output if value.type.WhichOneof("value") in (None, "tensor_type")]
+    known = [replace(p, dtype=infos[p.name].dtype) if not p.dtype and p.name in infos else p for p in ports]
+    return {port.name: port for port in known if port.dtype in _NUMBERS}
+
+
+def _port(value: ValueInfoProto) -> Port:
+    dims = value.type.tensor_type.shape.dim
     shape = tuple(d.dim_value if d.dim_value > 0 else None for d in dims)
-    return Port(value.name, kind.elem_type, shape, tuple(d.dim_param for d in dims))
+    return Port(value.name, value.type.tensor_type.elem_type, shape, tuple(d.dim_param for d in dims))
 
 
-def _constants(graph: GraphProto) -> Iterator[tuple[str, TensorProto]]:
+def _constants(graph: GraphProto, nodes: Iterable[NodeProto]) -> Iterator[tuple[str, TensorProto]]:
     yield from ((tensor.name, tensor) for tensor in graph.initializer)
-    for node in graph.node:
+    for node in nodes:
         if node.op_type == "Constant":
             yield from ((node.output[0], a.t) for a in node.attribute if a.name == "value")
 
 
-def _readers(graph: GraphProto) -> dict[str, list[NodeProto]]:
+def _readers(nodes: Iterable[NodeProto]) -> dict[str, list[NodeProto]]:
     readers: dict[str, list[NodeProto]] = {}
-    for node in graph.node:
+    for node in nodes:
         if node.op_type not in _ASIDE:
             for name in dict.fromkeys(node.input):
                 readers.setdefault(name, []).append(node)
     return readers
 
 
-def _operators(graph: GraphProto) -> Iterator[str]:
-    for node in graph.node:
+def _operators(nodes: Iterable[NodeProto]) -> Iterator[str]:
+    for node in nodes:
         yield node.op_type
         for body in subgraphs(node):
-            yield from _operators(body)
+            yield from _operators(body.node)
 
 
 def _follow(
-    name: str, readers: Mapping[str, list[NodeProto]], constants: Mapping[str, TensorProto], graph: GraphProto
+    name: str, readers: Mapping[str, list[NodeProto]], constants: Mapping[str, TensorProto]
 ) -> Iterator[Step]:
     for _ in range(_STEPS):
         following = readers.get(name, [])

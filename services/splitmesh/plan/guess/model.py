@@ -16,7 +16,7 @@ from splitmesh.plan.guess.grids import read_grid, read_yunet
 from splitmesh.plan.guess.maps import read_centernet, read_segmentation
 from splitmesh.plan.guess.picture import Guess, Trial
 from splitmesh.plan.guess.vectors import read_classifier, read_tensor
-from splitmesh.plan.manifest import Manifest
+from splitmesh.plan.manifest import Manifest, parse_manifest
 from splitmesh.plan.manifest_kinds import TensorPostprocess
 
 _READERS = (
@@ -52,8 +52,7 @@ def guess_manifest(
     made from the graph alone.
     """
     e = Evidence.of(facts, trial.height, trial.width, samples)
-    flat = guess.layout == "flat"
-    reading = _read(e, flat=flat and not _is_chw(trial))
+    reading = _read(e, flat=guess.layout == "flat")
     feed = reading.feed
     used, why = _range(guess, reading)
     manifest = _manifest(
@@ -68,6 +67,8 @@ def guess_manifest(
         pad_value=feed.pad_value,
     )
     notes = [_fed(guess, trial, manifest, used, why), *_given(guess, manifest), *reading.said]
+    if facts.left_out:
+        notes.append(f"left out {', '.join(facts.left_out)}: no tensors of numbers")
     if not samples:
         notes.append("the model could not be run on made-up pictures, so this is from the graph alone")
     return manifest, tuple(notes)
@@ -121,24 +122,20 @@ def _given(guess: Guess, manifest: Manifest) -> list[str]:
     ]
 
 
-def _is_chw(trial: Trial) -> bool:
-    return trial.shape == (3, trial.height, trial.width)
-
-
 def _manifest(name: str, guess: Guess, trial: Trial, used: Range, **known: Any) -> Manifest:
     post = known.pop("post")
-    return Manifest(
-        name=name,
-        input=guess.port.name,
-        width=trial.width,
-        height=trial.height,
-        layout=guess.layout,
-        shape=trial.shape,
-        extra=guess.extra(trial),
-        scale=used.scale,
-        offset=used.offset,
-        postprocess=post,
-        licence="unknown",
-        source="guessed from the file",
-        **known,
-    )
+    fields = {
+        "name": name,
+        "input": guess.port.name,
+        "width": trial.width,
+        "height": trial.height,
+        "layout": guess.layout,
+        "shape": trial.shape,
+        "extra": guess.extra(trial),
+        "scale": used.scale,
+        "offset": used.offset,
+        "postprocess": post,
+        "licence": "unknown",
+        "source": "guessed from the file",
+    }
+    return parse_manifest(fields | known, where=f"guessed for {name}")

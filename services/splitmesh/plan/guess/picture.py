@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from splitmesh.errors import ModelError
 from splitmesh.plan.guess.facts import Facts, Port, Step
 from splitmesh.plan.guess.feed import CENTRED, FEW, RAW, UNIT, Range
-from splitmesh.plan.manifest import ExtraInput, Shape, picture_layout
+from splitmesh.plan.manifest import MAX_PIXELS, ExtraInput, picture_layout
 
 _SIDES = (640, 512, 416, 320, 300, 256, 224, 192, 160, 128, 112, 96, 64, 48, 32)
 _CLASSIFIER_SIDES = (224, 256, 299, 240, 384, 192, 160, 128, 112, 96, 64, 48, 32, 28, 512, 640)
@@ -64,21 +65,20 @@ class Guess:
 
     def extra(self, trial: Trial) -> tuple[ExtraInput, ...]:
         """The constants."""
-        axes = (
-            trial.shape
-            if trial.shape is not None
-            else (
-                (1, self.channels, trial.height, trial.width)
-                if self.layout == "NCHW"
-                else (1, trial.height, trial.width, self.channels)
-            )
-        )
-        named = {name: size for name, size in zip(self.port.symbols, axes, strict=True) if name}
+        named = {name: size for name, size in zip(self.port.symbols, self.axes(trial), strict=True) if name}
         return tuple(_extra(port, named, trial) for port in self.others)
+
+    def axes(self, trial: Trial) -> tuple[int, ...]:
+        """The shape of the input."""
+        if trial.shape is not None:
+            return trial.shape
+        picture = (trial.height, trial.width)
+        shape = (1, self.channels, *picture) if self.layout == "NCHW" else (1, *picture, self.channels)
+        return shape[-len(self.port.shape) :]
 
 
 def guess_picture(facts: Facts) -> Guess:
-    """The input that looks most like a picture, and the sizes it may have."""
+    """The input that looks most like a picture, and the sizes it may have. Raises ModelError if all are too large."""
     ranked = sorted(facts.inputs, key=lambda port: _likeness(port, facts.opening[port.name]), reverse=True)
     port = ranked[0]
     layout, channels = _form(port, facts.opening[port.name])
@@ -94,16 +94,33 @@ def guess_picture(facts: Facts) -> Guess:
     return Guess(port, layout, channels, trials, shown, why, tuple(also), constant)
 
 
+def of_one_picture(facts: Facts) -> Facts | None:
+    """`facts` with a batch of 1 where the file fixes a larger one; None where it does not."""
+    ports = tuple(_alone(port) if len(port.shape) == 4 else port for port in facts.inputs)
+    return replace(facts, inputs=ports) if ports != facts.inputs else None
+
+
+def _alone(port: Port) -> Port:
+    return replace(port, shape=(port.shape[0] and 1, *port.shape[1:]))
+
+
 def _likeness(port: Port, opening: tuple[Step, ...]) -> tuple[int, ...]:
     layout, channels = _form(port, opening)
     size = math.prod(n or _LEAST for n in port.shape)
     is_picture = layout != "flat"
-    return is_picture, channels == 3, _is_chw(port.shape), port.is_float, size if is_picture else size >= _LEAST
+    return is_picture, channels == 3, port.is_float, size if is_picture else size >= _LEAST
 
 
 def _form(port: Port, opening: tuple[Step, ...]) -> tuple[Literal["NCHW", "NHWC", "flat"], int]:
-    """Layout and channels; "flat" for what is no single picture of one or three channels."""
+    """Layout and channels; "flat" for what is no single picture of one or three channels.
+
+    Without a batch axis there must be three channels; where they come last, in a tensor of open sizes, only whole
+    numbers: a list of points looks like that too.
+    """
     shape = port.shape
+    if len(shape) == 3 and (shape[0] == 3 or None not in shape or not port.is_float):
+        found = _form(replace(port, shape=(1, *shape)), opening)
+        return found if found[1] == 3 else ("flat", 0)
     if len(shape) != 4 or shape[0] not in (1, None):
         return "flat", 0
     moved = any(step.perm == (0, 3, 1, 2) for step in opening)
@@ -120,8 +137,7 @@ def _form(port: Port, opening: tuple[Step, ...]) -> tuple[Literal["NCHW", "NHWC"
 
 
 def _picture_trials(port: Port, layout: str, facts: Facts) -> list[Trial]:
-    first = 2 if layout == "NCHW" else 1
-    height, width = port.shape[first], port.shape[first + 1]
+    height, width = port.shape[-2:] if layout == "NCHW" else port.shape[-3:-1]
     if height is not None and width is not None:
         return [Trial(height, width)]
     said = _metadata_size(facts)
@@ -154,23 +170,17 @@ def _metadata_size(facts: Facts) -> tuple[int, int] | None:
 
 
 def _flat_trials(port: Port) -> list[Trial]:
-    if _is_chw(port.shape):
-        fixed = (port.shape[1], port.shape[2])
-        sizes = [(fixed[0] or side, fixed[1] or side) for side in _SIDES]
-        return _unique(Trial(h, w, (3, h, w)) for h, w in sizes)
-    trials = []
-    for length in _LENGTHS:
-        shape = tuple(n or (1 if axis == 0 else length) for axis, n in enumerate(port.shape))
-        trials.append(_sheet(shape))
-    return _unique(trials)
+    shapes = [tuple(n or (1 if axis == 0 else length) for axis, n in enumerate(port.shape)) for length in _LENGTHS]
+    fit = [shape for shape in shapes if math.prod(shape) <= 3 * MAX_PIXELS]
+    if not fit:
+        raise ModelError(
+            f"input {port.name} takes {math.prod(shapes[0])} numbers, more than the {3 * MAX_PIXELS} of a picture",
+            advice="export the model for a smaller input",
+        )
+    return _unique(sheet(shape) for shape in fit)
 
 
-def _is_chw(shape: Shape) -> bool:
-    """A picture of three channels without the batch axis."""
-    return len(shape) == 3 and shape[0] == 3 and all(n is None or _LEAST <= n <= _MOST for n in shape[1:])
-
-
-def _sheet(shape: tuple[int, ...]) -> Trial:
+def sheet(shape: tuple[int, ...]) -> Trial:
     """A nearly square picture that holds at least as many numbers as `shape`."""
     width = min(_MOST, max(_LEAST, math.isqrt(-(-math.prod(shape) // 3))))
     return Trial(max(_LEAST, -(-math.prod(shape) // (3 * width))), width, shape)
