@@ -195,7 +195,7 @@ def test_a_fixed_batch_that_the_graph_needs_stays(tmp_path: Path, way: str) -> N
 
 
 def test_a_file_is_run_in_the_form_that_a_plan_gives_it(tmp_path: Path) -> None:
-    """The runtime could not load it as it is: no version, and a type of input that numpy does not have."""
+    """The runtime could not load it as it is."""
     nodes, weights = head(3)
     nodes.insert(0, node("Cast", ["x"], ["picture"], to=FLOAT))
     path = save(
@@ -206,8 +206,7 @@ def test_a_file_is_run_in_the_form_that_a_plan_gives_it(tmp_path: Path) -> None:
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="IR version"):
         open_session(path)
-    manifest, notes = guess_file(path)
-    assert manifest.postprocess.kind == "classifier" and "bfloat16" in notes[0]
+    assert guess_file(path)[0].postprocess.kind == "classifier"
 
 
 def test_a_file_that_does_not_load_is_refused_by_its_name(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorPro
 
 from splitmesh.errors import ModelError
 from splitmesh.plan.graph.names import reads, subgraphs, weights
+from splitmesh.plan.graph.widen import widen
 
 MAX_MODEL_BYTES = 2_000_000_000
 """Of the file and its external data together: what protobuf can hold."""
@@ -39,7 +40,7 @@ class _Stored:
 
 
 def load_model(path: Path) -> ModelProto:
-    """The model with external data loaded in and its nodes in topological order.
+    """The model with external data loaded in, its nodes in topological order, and in floats that run (`widen`).
 
     Raises ModelError naming the file: missing, no ONNX model, over MAX_MODEL_BYTES (seen before the weights are
     read), a graph that reads what nothing makes, external data that is missing, too short or outside the folder.
@@ -55,6 +56,7 @@ def load_model(path: Path) -> ModelProto:
             each.tensor.ClearField("data_location")
             del each.tensor.external_data[:]
     _put_in_order(model.graph, path)
+    widen(model)
     return model
 
 
