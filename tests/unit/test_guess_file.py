@@ -224,6 +224,29 @@ def test_a_picture_too_large_to_send_is_refused(tmp_path: Path) -> None:
             guess_file(path)
 
 
+@pytest.mark.parametrize(("grown", "side"), [(1, 640), (4, 256)])
+def test_of_open_sizes_one_is_taken_whose_outputs_are_no_burden(tmp_path: Path, grown: int, side: int) -> None:
+    nodes = [node("Resize", ["x", "", "by"], ["out"], mode="nearest")]
+    weights = {"by": np.array([1, 1, grown, grown], np.float32)}
+    path = save(
+        tmp_path / "own.onnx", nodes, {"x": (FLOAT, [1, 3, "h", "w"])}, {"out": (FLOAT, [1, 3, "H", "W"])}, weights
+    )
+    manifest, notes = guess_file(path)
+    assert (manifest.width, manifest.postprocess.kind) == (side, "tensor") and f"{side}×{side} runs" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("grown", "says"),
+    [(40, r"`out` \(1, 3, 2560, 2560\), more than an answer can hold"), (256, "gives 3.2 GB for one picture")],
+)
+def test_outputs_that_no_answer_holds_are_refused(tmp_path: Path, grown: int, says: str) -> None:
+    nodes = [node("Resize", ["x", "", "by"], ["out"], mode="nearest")]
+    weights = {"by": np.array([1, 1, grown, grown], np.float32)}
+    path = save(tmp_path / "own.onnx", nodes, {"x": (FLOAT, [1, 3, 64, 64])}, {"out": (FLOAT, None)}, weights)
+    with pytest.raises(ModelError, match=says):
+        guess_file(path)
+
+
 def test_made_up_pictures_differ_and_are_always_the_same() -> None:
     first, second = made_up_picture(96, 128, 0), made_up_picture(96, 128, 1)
     assert first.shape == (96, 128, 3) and (first != second).mean() > 0.9

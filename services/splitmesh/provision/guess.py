@@ -12,16 +12,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from splitmesh.errors import InferenceError, ModelError
+from splitmesh.errors import InferenceError, MeshError, ModelError
 from splitmesh.inference.planning.rehearsal import Rehearsal
+from splitmesh.plan.cuts.extract import Arrays
 from splitmesh.plan.graph.load import load_model
 from splitmesh.plan.guess.facts import Facts, read_facts
 from splitmesh.plan.guess.model import draft_manifest, guess_manifest, model_name
-from splitmesh.plan.guess.picture import Guess, guess_picture, of_one_picture
+from splitmesh.plan.guess.picture import Guess, Trial, guess_picture, of_one_picture
 from splitmesh.plan.manifest import Manifest
 from splitmesh.provision.single import runs_alone
 
 PICTURES = 2
+MOST_BYTES = 16_000_000
+"""Of outputs for one picture, where the file leaves its size open: what a smaller picture gives tells as much."""
 Notes = tuple[str, ...]
 
 
@@ -47,26 +50,31 @@ def guess_file(path: Path) -> tuple[Manifest, Notes]:
 
 
 def _guessed(bench: Rehearsal, path: Path, facts: Facts, guess: Guess, name: str) -> tuple[Manifest, Notes]:
-    failures: list[str] = []
+    """At the first size that runs and gives no more than MOST_BYTES, else at the one that gives least."""
+    failures: list[tuple[Trial, MeshError]] = []
+    best: tuple[int, Trial, list[Arrays]] | None = None
     for trial in guess.trials:
-        draft = draft_manifest(facts, guess, trial, name=name)
         try:
             pictures = (made_up_picture(trial.height, trial.width, index) for index in range(PICTURES))
-            samples = bench.outputs(draft, pictures)
-        except InferenceError as exc:
-            if len(guess.trials) == 1:
-                return guess_manifest(facts, guess, trial, name=name)
-            failures.append(f"{trial}: {exc.message}")
+            samples = bench.outputs(draft_manifest(facts, guess, trial, name=name), pictures)
+        except (InferenceError, ModelError) as exc:
+            failures.append((trial, exc))
             continue
-        except ModelError as exc:
-            if len(guess.trials) == 1:
-                raise
-            failures.append(f"{trial}: {exc.message}")
-            continue
-        return guess_manifest(facts, guess, trial, name=name, samples=samples)
+        size = sum(value.nbytes for value in samples[0].values())
+        if best is None or size < best[0]:
+            best = (size, trial, samples)
+        if size <= MOST_BYTES:
+            break
+    if best is not None:
+        return guess_manifest(facts, guess, best[1], name=name, samples=best[2])
+    trial, error = failures[0]
+    if len(failures) == 1:
+        if isinstance(error, InferenceError):
+            return guess_manifest(facts, guess, trial, name=name)
+        raise error
     raise ModelError(
         f"model {path} leaves the size of {guess.port.name} open and ran with none of "
-        f"{', '.join(map(str, guess.trials))}; {failures[0]}",
+        f"{', '.join(map(str, guess.trials))}; {trial}: {error.message}",
         advice="write a manifest that says its width and height",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
-from splitmesh.errors import OutputError
+from splitmesh.errors import ModelError, OutputError
 from splitmesh.frames.normalize import Normalizer
 from splitmesh.inference.session import Session, open_session
 from splitmesh.plan.bundle.weights import WEIGHTS_FILE, WeightStore
@@ -19,6 +20,9 @@ from splitmesh.plan.graph.canonical import runnable_model
 from splitmesh.plan.manifest import Manifest
 
 Array = npt.NDArray[Any]
+
+MOST_BYTES = 1_000_000_000
+"""Of all outputs for one picture."""
 
 
 class Rehearsal:
@@ -50,7 +54,15 @@ class Rehearsal:
         return open_session(self._file, threads=1, providers=("cpu",), called=self._path, lean=True)
 
     def outputs(self, draft: Manifest, pictures: Iterable[npt.NDArray[np.uint8]]) -> list[dict[str, Array]]:
-        """What the model gives for each of `pictures`, (H, W, 3) uint8 RGB. Raises ModelError, InferenceError."""
+        """What the model gives for each of `pictures`, (H, W, 3) uint8 RGB.
+
+        Raises ModelError, also for outputs of more than MOST_BYTES, and InferenceError.
+        """
         session = self.session(draft)
+        size = sum(math.prod(n or 1 for n in shape) * dtype.itemsize for shape, dtype in session.outputs.values())
+        if size > MOST_BYTES:
+            raise ModelError(
+                f"model {self._path} gives {size / 1e9:.1f} GB for one picture", advice="export it for a smaller one"
+            )
         normalizer = Normalizer.from_manifest(draft)
         return [session.run({draft.input: normalizer.normalize(picture)}) for picture in pictures]

@@ -16,6 +16,8 @@ _SEGMENTED = frozenset({2, 3, 12, 19, 21, 22, 32, 33, 59, 60, 66, 80, 91, 92, 10
 """How many classes data sets for segmentation have. Maps coarser than a quarter of the picture need one of these."""
 _MOST_CLASSES = 256
 
+_FINEST = 0.8
+"""Picture's side ÷ map's side. What is larger than the picture is a picture itself, as super-resolution gives."""
 _NEGATIVE = 0.1
 """Share of negative sizes beyond which they are no sizes."""
 _CENTERFACE = Feed("CenterFace", RAW)
@@ -133,11 +135,11 @@ def _planes(output: Output, e: Evidence) -> tuple[Layout, int, int, int] | None:
 
 
 def _covers(rows: int | None, columns: int | None, e: Evidence) -> bool:
-    """A map of this size has the picture's proportions and is not coarser than a sixteenth."""
+    """A map of this size has the picture's proportions, is not coarser than a sixteenth and no finer."""
     if not rows or not columns or rows < 4 or columns < 4:
         return False
     down, across = e.height / rows, e.width / columns
-    return max(down, across) <= 16.5 and abs(down - across) <= 0.15 * max(down, across)
+    return _FINEST <= max(down, across) <= 16.5 and abs(down - across) <= 0.15 * max(down, across)
 
 
 def _argmax(output: Output) -> bool:

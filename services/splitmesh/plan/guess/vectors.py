@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from splitmesh.errors import ModelError
 from splitmesh.frames.tensors import MAX_BYTES, MAX_DIMS, MAX_TENSORS
 from splitmesh.plan.guess.boxes import undecoded_boxes
 from splitmesh.plan.guess.evidence import Evidence, Output, Reading
@@ -51,7 +52,7 @@ def read_classifier(e: Evidence) -> Reading | None:
 
 
 def read_tensor(e: Evidence, *, flat: bool = False) -> Reading:
-    """The outputs as they are: what fits every model."""
+    """The outputs as they are: what fits every model. Raises ModelError if an answer can hold none of them."""
     names: list[str] = []
     left = MAX_BYTES
     for output in e.outputs:
@@ -59,6 +60,12 @@ def read_tensor(e: Evidence, *, flat: bool = False) -> Reading:
         if size <= left and len(names) < MAX_TENSORS and len(output.shape) <= MAX_DIMS:
             names.append(output.name)
             left -= size
+    if not names:
+        sizes = ", ".join(map(str, e.outputs))
+        raise ModelError(
+            f"the model gives {sizes}, more than an answer can hold ({MAX_BYTES / 1e6:.0f} MB)",
+            advice="export it for a smaller picture",
+        )
     said = [_why_raw(e, flat=flat)]
     if len(names) < len(e.outputs):
         said.append(f"left out {len(e.outputs) - len(names)} outputs: an answer can't hold them all")
