@@ -18,7 +18,8 @@ _NOISE = re.compile(
     r"|Load model from .*? failed:"
     r"|Exception during initialization: "
     r"|(?:Fatal e|E)rror: "
-    r"|\S+\.(?:cc|cpp|h|hpp|cu):\d+ (?:\w+ |[\w:~<>&*, ]+\(.*?\) (?:const )?(?:\[with [^\]]*\] )?)"  # where
+    r"|\S+\.(?:cc|cpp|h|hpp|cu):\d+ "  # where it is raised: file and line,
+    r"(?:(?:\w+ )*[\w:~]+(?:<[^(]*>)?\(.*?\) (?:const )?(?:\[with [^\]]*\] )?|\w+ )"  # then the function
 )
 _MOST = 400
 
