@@ -149,6 +149,14 @@ def test_only_outputs_that_are_read_and_can_be_carried_stay() -> None:
         canonical_model(model, manifest())
 
 
+def test_a_file_of_a_format_that_is_newer_than_the_runtime_runs() -> None:
+    proto = mirror(FLOAT, [1, 3, H, W], 13)
+    proto.ir_version = 99
+    with pytest.raises(Exception, match="IR version"):
+        run(proto, feed(manifest(), picture()))
+    assert run(canonical_model(proto, manifest()), feed(manifest(), picture()))["y"].shape == (1, 3, H, W)
+
+
 def test_local_functions_are_inlined() -> None:
     function = helper.make_function(
         "own", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 13)]

@@ -21,6 +21,8 @@ from splitmesh.plan.graph.shapes import declare_outputs, infer
 from splitmesh.plan.manifest import Manifest
 
 _FIRST_IR_WITHOUT_WEIGHTS_AS_INPUTS = 4
+_LAST_IR = 10
+"""Later ones add nothing that a canonical graph holds, and a runtime refuses files of those newer than itself."""
 _TO_FLOAT32 = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
 
@@ -67,7 +69,7 @@ def _with_constants_as_weights(model: ModelProto) -> ModelProto:
     """A copy whose constants are all dense initializers. A copy, since protobuf gives back no memory of a part."""
     plain = inlined(model)
     result = ModelProto(
-        ir_version=max(model.ir_version, _FIRST_IR_WITHOUT_WEIGHTS_AS_INPUTS),
+        ir_version=min(max(model.ir_version, _FIRST_IR_WITHOUT_WEIGHTS_AS_INPUTS), _LAST_IR),
         opset_import=plain.opset_import,
         producer_name=model.producer_name,
         producer_version=model.producer_version,
