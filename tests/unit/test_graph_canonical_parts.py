@@ -157,6 +157,17 @@ def test_a_file_of_a_format_that_is_newer_than_the_runtime_runs() -> None:
     assert run(canonical_model(proto, manifest()), feed(manifest(), picture()))["y"].shape == (1, 3, H, W)
 
 
+def test_a_version_newer_than_the_runtime_is_lowered_where_that_changes_nothing() -> None:
+    for version, wanted in ((99, 26), (26, 26), (13, 13)):
+        proto = mirror(FLOAT, [1, 3, H, W], version)
+        result = canonical_model(proto, manifest())
+        assert [(o.domain, o.version) for o in result.opset_import] == [("", wanted)]
+        assert run(result, feed(manifest(), picture()))["y"].shape == (1, 3, H, W)
+    new = mirror(FLOAT, [1, 3, H, W], 99)
+    new.graph.node[0].op_type = "OfTomorrow"
+    assert canonical_model(new, manifest()).opset_import[0].version == 99
+
+
 def test_local_functions_are_inlined() -> None:
     function = helper.make_function(
         "own", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 13)]

@@ -18,11 +18,14 @@ from splitmesh.plan.graph.fold import fold_constants
 from splitmesh.plan.graph.functions import inlined
 from splitmesh.plan.graph.names import real_inputs, rename_reads, subgraphs
 from splitmesh.plan.graph.shapes import declare_outputs, infer
+from splitmesh.plan.graph.versions import means_the_same
 from splitmesh.plan.manifest import Manifest
 
 _FIRST_IR_WITHOUT_WEIGHTS_AS_INPUTS = 4
 _LAST_IR = 10
 """Later ones add nothing that a canonical graph holds, and a runtime refuses files of those newer than itself."""
+_LAST_OPSET = 26
+"""What the runtime knows; of later versions those are taken that change nothing for the operators in use."""
 _TO_FLOAT32 = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
 
@@ -99,6 +102,13 @@ def _with_constants_as_weights(model: ModelProto) -> ModelProto:
             added.CopyFrom(tensor)
             added.name = node.output[0]
     _tidy(graph.node)
+    for entry in result.opset_import:
+        if (
+            not entry.domain
+            and entry.version > _LAST_OPSET
+            and means_the_same(graph.node, entry.version, _LAST_OPSET)
+        ):
+            entry.version = _LAST_OPSET
     return result
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from onnx import FunctionProto, GraphProto, ModelProto, checker, defs, inliner
+from onnx import FunctionProto, GraphProto, ModelProto, checker, inliner
 
 from splitmesh.errors import ModelError
-
-_DEFAULT = ("", "ai.onnx")
+from splitmesh.plan.graph.versions import DEFAULT_DOMAINS, means_the_same
 
 
 def inlined(model: ModelProto) -> ModelProto:
@@ -46,25 +45,13 @@ def _without_weights(model: ModelProto) -> ModelProto:
 
 
 def _version(model: ModelProto | FunctionProto) -> int:
-    return next((entry.version for entry in model.opset_import if entry.domain in _DEFAULT), 0)
+    return next((entry.version for entry in model.opset_import if entry.domain in DEFAULT_DOMAINS), 0)
 
 
 def _set_version(function: FunctionProto, wanted: int) -> None:
     """The model's version of ONNX' operators instead of the function's own, if that changes none of them."""
     own = _version(function)
-    operators = {node.op_type for node in function.node if node.domain in _DEFAULT}
-    if own and wanted and all(_signature(name, own) == _signature(name, wanted) for name in operators):
+    if own and wanted and means_the_same(function.node, own, wanted):
         for entry in function.opset_import:
-            if entry.domain in _DEFAULT:
+            if entry.domain in DEFAULT_DOMAINS:
                 entry.version = wanted
-
-
-def _signature(operator: str, version: int) -> tuple[object, ...]:
-    """What a caller sees of an operator. Many versions of one differ in the element types that they take alone."""
-    try:
-        schema = defs.get_schema(operator, max_inclusive_version=version, domain="")
-    except defs.SchemaError:
-        return (version,)
-    attributes = sorted((name, str(each.default_value)) for name, each in schema.attributes.items())
-    ports = [(port.name, str(port.option)) for port in (*schema.inputs, *schema.outputs)]
-    return (*attributes, *ports)
