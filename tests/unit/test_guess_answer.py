@@ -306,6 +306,7 @@ SMALL = {"x": (1, 3, 224, 224)}
         (logits(1, 1000), "If", {}, "softmax", STANDARD),
         (unit(1, 30), "Sigmoid", {}, "none", STANDARD),
         (logits(1, 10), "Gemm", {}, "softmax", STANDARD),
+        (logits(1, 10), "QGemm", {}, "softmax", STANDARD),
         (logits(1, 1001), "Gemm", {"producer": "tf2onnx"}, "softmax", SIGNED),
         (probabilities(1, 1000)[:, :, None, None], "Softmax", {"producer": "onnx-caffe2"}, "none", CAFFE_MEAN),
         (

@@ -22,7 +22,11 @@ _EMBEDDINGS = frozenset(
 _MOST_CLASSES = 1001
 _ALSO = (10_450, 21_841, 21_843)
 """ImageNet-21k, by how much of it was kept."""
-_ENDS = frozenset({"Gemm", "MatMul", "Add", "Conv", "GlobalAveragePool", "AveragePool", "ReduceMean", "LogSoftmax"})
+_ENDS = frozenset(
+    {"Gemm", "MatMul", "Add", "Conv", "GlobalAveragePool", "AveragePool", "ReduceMean", "LogSoftmax"}
+    | {"FusedGemm", "FusedMatMul", "FusedConv", "QGemm", "QLinearMatMul", "QLinearConv", "QLinearAdd"}
+    | {"QLinearGlobalAveragePool", "QLinearAveragePool"}
+)
 
 
 def read_classifier(e: Evidence) -> Reading | None:
