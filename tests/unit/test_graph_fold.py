@@ -204,6 +204,13 @@ def test_what_is_not_sure_is_not_computed(op: str, inputs: list, attributes: dic
     assert evaluate(node(op, names, "o", **attributes), given_, [helper.make_opsetid("", 13)], 100) is None
 
 
+def test_half_precision_is_cast_too() -> None:
+    """Its range ends below that of the integers."""
+    nodes = [node("Cast", ["k"], "i", to=INT64), node("Cast", ["i"], "f", to=FLOAT), node("Mul", ["x", "f"], "y")]
+    proto = model(nodes, [value("k", [2.5], np.float16)])
+    assert ops(folded(proto)) == ["Mul"]
+
+
 def test_integers_are_divided_as_the_runtime_divides_them() -> None:
     nodes = [node("Div", ["a", "b"], "q"), node("Cast", ["q"], "f", to=FLOAT), node("Mul", ["x", "f"], "y")]
     for left, right in ((7, 2), (-7, 2), (7, -2), (-7, -2)):

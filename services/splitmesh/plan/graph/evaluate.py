@@ -85,7 +85,9 @@ def _is_sure(op: str, given: Sequence[Array | None]) -> bool:
         return divisor is not None and (divisor.dtype.kind == "f" or bool(np.all(divisor != 0)))
     if op == "Cast":
         source = given[0]
-        return source is not None and (source.dtype.kind != "f" or bool(np.all(np.abs(source) < 2**31)))
+        if source is None or source.dtype.kind != "f":
+            return source is not None
+        return bool(np.all(np.abs(source.astype(np.float64)) < 2**31))
     return True
 
 
