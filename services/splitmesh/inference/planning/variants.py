@@ -31,6 +31,7 @@ from splitmesh.plan.bundle.points import LEAST_LOCAL_FIDELITY
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.bundle.schema import RateRow
 from splitmesh.plan.footage import Sample, evenly
+from splitmesh.plan.graph.view import GraphView
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Quantising:
         step(1.0)
 
     def _why_not(self) -> str:
-        size = 4 * sum(math.prod(tensor.dims) for tensor in self.cutting.full.graph.initializer)
+        size = _weights_bytes(self.cutting.full)
         if size > MAX_BYTES:
             return f"quantising {size / 1e6:.0f} MB of weights takes more memory than a plan may"
         if not self.fit:
@@ -145,3 +146,13 @@ def variant_files(bundle: Bundle) -> VariantFiles:
         {variant: bundle.local_path(variant) for variant in wholes},
         {cut: bundle.head_path(cut, INT8) for cut in heads},
     )
+
+
+def _weights_bytes(model: onnx.ModelProto) -> int:
+    """Of all weights in float32, those that the graph makes of a shape and a value included."""
+    elements = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
+    view = GraphView(model)
+    for node, live in zip(view.nodes, view.live, strict=True):
+        if node.op_type == "ConstantOfShape" and not live and node.output[0] in view.tensors:
+            elements += view.tensors[node.output[0]].elements
+    return 4 * elements
