@@ -132,6 +132,7 @@ def test_the_order_in_which_maps_were_filled_does_not_show() -> None:
     facts = plan_folders.facts(files={})
     turned = {**facts, "tools": dict(reversed(facts["tools"].items()))}
     assert plan_bytes(PlanFile.model_validate(facts)) == plan_bytes(PlanFile.model_validate(turned))
+    assert plan_json(PlanFile.model_validate(facts)) == plan_json(PlanFile.model_validate(turned))
 
 
 @given(st.binary(max_size=60))

@@ -44,9 +44,9 @@ def understood(words: list[str]) -> tuple[str, dict[str, object]]:
 @pytest.mark.parametrize(
     ("words", "name", "expected"),
     [
-        (["own.onnx"], "MODEL", {"model": "own.onnx", "videos": (), "int8": False, "threads": 1, "out": None}),
+        (["own.onnx"], "MODEL", {"model": "own.onnx", "videos": (), "int8": True, "threads": 1, "out": None}),
         (["--threads", "2", "own.onnx"], "MODEL", {"model": "own.onnx", "threads": 2}),
-        (["-o", "x.plan", "--int8", "own.onnx"], "MODEL", {"out": Path("x.plan"), "int8": True}),
+        (["-o", "x.plan", "--no-int8", "own.onnx"], "MODEL", {"out": Path("x.plan"), "int8": False}),
         (["m", "--video", "a.mp4", "--video", "b.mp4", "--images", "d"], "MODEL",
          {"videos": ("a.mp4", "b.mp4"), "folders": (Path("d"),)}),
         (["m", "--edge-slowdown", "5", "--device-class", "pi5", "--small", "s.onnx", "--json", "-", "--quiet",

@@ -88,8 +88,8 @@ def parse_plan(data: bytes, *, where: str) -> PlanFile:
 
 
 def plan_json(plan: PlanFile) -> bytes:
-    """`plan.json`."""
-    return json.dumps(plan.model_dump(mode="json"), indent=1, allow_nan=False).encode()
+    """`plan.json`: equal plans give equal bytes, in whatever order their maps were read."""
+    return json.dumps(plan.model_dump(mode="json"), indent=1, allow_nan=False, sort_keys=True).encode()
 
 
 def parse_plan_json(data: bytes, *, where: str) -> PlanFile:
