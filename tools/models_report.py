@@ -18,7 +18,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -96,33 +95,40 @@ def plan(subject: Subject, *, limit_s: float, work: Path) -> Row:
     return row | figures(read_bundle(folder), json.loads(told.read_text(encoding="utf-8")))
 
 
+LAUNCHER = """
+import os, sys
+pid = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, used = os.wait4(pid, 0)
+os.write(int(sys.argv[1]), f"{os.waitstatus_to_exitcode(status)} {used.ru_maxrss}".encode())
+"""
+"""The kernel's figure for a process starts from what the one that starts it holds, so a small one must start it."""
+
+
 def run_measured(command: Sequence[str], log: Path, limit_s: float) -> tuple[int | None, float, int]:
     """Exit status (None: stopped at the limit), seconds, and peak resident bytes of the process or of its largest
-    child. Both of its outputs go to `log`."""
-    with log.open("wb") as sink:
+    child (0 when stopped). Both of its outputs go to `log`."""
+    told, tell = os.pipe()
+    with log.open("wb") as sink, os.fdopen(told, "rb") as answer:
         started = time.monotonic()
-        child = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
-            env=os.environ | {"COLUMNS": "118"},
-        )  # fmt: skip
-        late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            os.killpg(child.pid, signal.SIGKILL)
-
-        timer = threading.Timer(limit_s, stop)
-        timer.start()
         try:
-            _, status, usage = os.wait4(child.pid, 0)
-        except BaseException:
-            os.killpg(child.pid, signal.SIGKILL)
-            raise
+            launcher = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", LAUNCHER, str(tell), *command], pass_fds=(tell,), cwd=ROOT,
+                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
+                env=os.environ | {"COLUMNS": "118"},
+            )  # fmt: skip
         finally:
-            timer.cancel()
-        child.returncode = os.waitstatus_to_exitcode(status)
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return (None if late.is_set() else child.returncode), time.monotonic() - started, peak
+            os.close(tell)
+        try:
+            launcher.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return None, time.monotonic() - started, 0
+        finally:
+            if launcher.poll() is None:
+                os.killpg(launcher.pid, signal.SIGKILL)
+                launcher.wait()
+        seconds = time.monotonic() - started
+        status, peak = map(int, answer.read().split())
+    return status, seconds, peak * (1 if sys.platform == "darwin" else 1024)
 
 
 def footage(subject: Subject) -> Path:

@@ -11,7 +11,7 @@ import plan_graphs
 from plan_graphs import Builder
 
 CODE = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from plan_graphs import classifier_manifest, moving_squares
 from splitmesh.inference.planning.make import make_plan
@@ -19,7 +19,8 @@ from splitmesh.inference.planning.request import PlanRequest
 from splitmesh.plan.footage import Clip, Footage
 
 def peak_bytes():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    said = Path("/proc/self/status").read_text()
+    return 1024 * int(said.split("VmHWM:")[1].split()[0])
 
 before = peak_bytes()
 model, out = Path(sys.argv[1]), Path(sys.argv[2])
