@@ -49,12 +49,24 @@ class ModelError(MeshError):
     """A model, manifest or plan bundle is missing, wrong or not what it says."""
 
 
-class CodecError(MeshError):
+class WireError(MeshError):
+    """A message from another process is malformed."""
+
+
+class CodecError(WireError):
     """A payload is malformed, or a tensor can't be coded."""
 
 
-class WireError(MeshError):
-    """A message from another process is malformed."""
+class NeedKeyframe(CodecError):
+    """The payload builds on a frame that this decoder does not hold: the next one must stand on its own."""
+
+
+class NeedTable(CodecError):
+    """The payload names a calibration table that this decoder does not hold; `table_id` is what it says of it."""
+
+    def __init__(self, message: str, *, table_id: bytes, advice: str = "") -> None:
+        super().__init__(message, advice=advice)
+        self.table_id = table_id
 
 
 class InferenceError(MeshError):

@@ -1,0 +1,53 @@
+"""Owns what every coder looks like to those who measure codecs against each other. Codes nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from splitmesh.codec.container import Buffer
+
+F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
+
+
+class FeatureCoder(Protocol):
+    """Codes one cut's tensors, frame after frame, at one level. A stateful codec builds on the frames before."""
+
+    @property
+    def codec(self) -> str:
+        """Name in `codec.registry.CODECS`."""
+
+    @property
+    def level(self) -> int: ...
+
+    def encode(self, tensors: Mapping[str, F32]) -> bytes:
+        """One payload of `tensors` (wire name → float32 (1, C, …)). Raises CodecError for NaN, Inf, other shapes."""
+
+    def decode(self, payload: Buffer) -> dict[str, F32]:
+        """Raises CodecError."""
+
+    def reset(self) -> None:
+        """Forget earlier frames: the next one follows nothing."""
+
+
+class PictureCoder(Protocol):
+    """Codes pictures (H, W, 3) uint8 RGB of one size, frame after frame, at one level."""
+
+    @property
+    def codec(self) -> str:
+        """Name in `codec.registry.CODECS`."""
+
+    @property
+    def level(self) -> int: ...
+
+    def encode(self, rgb: U8) -> bytes: ...
+
+    def decode(self, payload: Buffer) -> U8:
+        """Raises CodecError."""
+
+    def reset(self) -> None:
+        """Forget earlier frames: the next one follows nothing."""
