@@ -1,14 +1,20 @@
-"""Owns what every coder looks like to those who measure codecs against each other. Codes nothing itself."""
+"""Owns what every coder looks like to those who measure codecs against each other, and the stateless ones as such.
+
+Codes nothing itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from splitmesh.codec.container import Buffer
+from splitmesh.codec.features import decode_features, encode_features
+from splitmesh.codec.picture import decode_picture, encode_picture
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
@@ -51,3 +57,43 @@ class PictureCoder(Protocol):
 
     def reset(self) -> None:
         """Forget earlier frames: the next one follows nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatelessFeatures:
+    """A codec of `FEATURE_CODECS` at one level, for a cut with `shapes` (wire name → wire shape)."""
+
+    codec: str
+    level: int
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def encode(self, tensors: Mapping[str, F32]) -> bytes:
+        """Raises CodecError; see `encode_features`."""
+        return encode_features(tensors, codec=self.codec, level=self.level)
+
+    def decode(self, payload: Buffer) -> dict[str, F32]:
+        """Raises CodecError; see `decode_features`."""
+        return decode_features(payload, expect=self.shapes)
+
+    def reset(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jpeg:
+    """JPEG of one quality, for pictures of `size` (H, W)."""
+
+    level: int
+    size: tuple[int, int]
+    codec: str = "jpeg"
+
+    def encode(self, rgb: U8) -> bytes:
+        """Raises CodecError; see `encode_picture`."""
+        return encode_picture(rgb, quality=self.level)
+
+    def decode(self, payload: Buffer) -> U8:
+        """Raises CodecError; see `decode_picture`."""
+        return decode_picture(payload, expect=self.size)
+
+    def reset(self) -> None:
+        """Nothing is held."""

@@ -46,6 +46,12 @@ class Sample:
     """`frames.track.motion` since the frame before it, [0, 1]; None where none is known."""
     for_fit: bool
     """It may be fitted to, and is not evaluated on."""
+    clip: int = 0
+    """Number of its clip, from 1; 0 for a picture of none."""
+
+    def follows(self, before: Sample | None) -> bool:
+        """True if `before` is an earlier moment of the same video: what builds on earlier frames may build on it."""
+        return before is not None and self.motion is not None and before.clip == self.clip
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def _samples(clip: Clip, number: int) -> list[Sample]:
         luma = luma_thumbnail(picture) if clip.interval_ms else None
         moved = motion(before, luma) if before is not None and luma is not None else None
         for_fit = index < first_part if clip.interval_ms else index % FIT_SHARE == FIT_SHARE - 1
-        samples.append(Sample(picture, _where(index, number), moved, for_fit))
+        samples.append(Sample(picture, _where(index, number), moved, for_fit, number))
         before = luma
     return samples
 

@@ -45,6 +45,8 @@ class OperatingPoint:
     variant: str = ""
     """Which files run on the edge, for LOCAL and SPLIT: "" the model's own, "int8" quantised ones, "small" those of
     the smaller model."""
+    key_bytes: float = 0.0
+    """Of a stateful codec: mean size of a payload that follows nothing, as after a loss; 0 for the others."""
 
     @property
     def remote(self) -> bool:

@@ -150,6 +150,7 @@ class CutEntry(_message.Message):
     PARITY_MAX_REL_FIELD_NUMBER: _builtins.int
     DETERMINISTIC_FIELD_NUMBER: _builtins.int
     BATCHABLE_FIELD_NUMBER: _builtins.int
+    TABLE_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     elements: _builtins.int
     node_index: _builtins.int
@@ -157,6 +158,8 @@ class CutEntry(_message.Message):
     parity_max_rel: _builtins.float
     deterministic: _builtins.bool
     batchable: _builtins.bool
+    table_id: _builtins.str
+    """sha256 (hex) of the calibration table in parts/<cut>.table; "" without one."""
     @_builtins.property
     def tensors(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorEntry]: ...
     def __init__(
@@ -170,10 +173,11 @@ class CutEntry(_message.Message):
         parity_max_rel: _builtins.float = ...,
         deterministic: _builtins.bool = ...,
         batchable: _builtins.bool = ...,
+        table_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batchable", b"batchable", "deterministic", b"deterministic", "elements", b"elements", "head_share", b"head_share", "name", b"name", "node_index", b"node_index", "parity_max_rel", b"parity_max_rel", "tensors", b"tensors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batchable", b"batchable", "deterministic", b"deterministic", "elements", b"elements", "head_share", b"head_share", "name", b"name", "node_index", b"node_index", "parity_max_rel", b"parity_max_rel", "table_id", b"table_id", "tensors", b"tensors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -266,6 +270,7 @@ class RateRow(_message.Message):
     AGREEMENT_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     BINS_FIELD_NUMBER: _builtins.int
+    KEY_BYTES_FIELD_NUMBER: _builtins.int
     cut: _builtins.str
     codec: _builtins.str
     level: _builtins.int
@@ -274,6 +279,8 @@ class RateRow(_message.Message):
     bytes_p95: _builtins.float
     fidelity: _builtins.float
     agreement: _builtins.float
+    key_bytes: _builtins.float
+    """Of a stateful codec: mean size of payloads that follow nothing. They are not in bytes_mean."""
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
     @_builtins.property
@@ -291,10 +298,11 @@ class RateRow(_message.Message):
         agreement: _builtins.float = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         bins: _abc.Iterable[Global___FidelityBin] | None = ...,
+        key_bytes: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "bins", b"bins", "bytes_mean", b"bytes_mean", "bytes_p95", b"bytes_p95", "codec", b"codec", "cut", b"cut", "fidelity", b"fidelity", "level", b"level", "metrics", b"metrics", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "bins", b"bins", "bytes_mean", b"bytes_mean", "bytes_p95", b"bytes_p95", "codec", b"codec", "cut", b"cut", "fidelity", b"fidelity", "key_bytes", b"key_bytes", "level", b"level", "metrics", b"metrics", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

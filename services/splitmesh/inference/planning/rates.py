@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
-import numpy.typing as npt
 
-from splitmesh.codec.features import decode_features, encode_features
-from splitmesh.codec.picture import decode_picture, encode_picture
-from splitmesh.codec.registry import FEATURE_CODECS, PICTURE_CODECS
-from splitmesh.errors import InferenceError
-from splitmesh.frames.answer import Answer
-from splitmesh.frames.fidelity import agreement, tells
+from splitmesh.codec.coders import FeatureCoder, Jpeg, PictureCoder, StatelessFeatures
+from splitmesh.codec.registry import CODECS, FEATURE_CODECS, PICTURE_CODECS
+from splitmesh.errors import CodecError, InferenceError
 from splitmesh.inference.planning.parity import Part
 from splitmesh.inference.planning.stages import Step, each, quiet
+from splitmesh.inference.planning.tally import Outcome, Tally, judged, outcome_of
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.inference.profile import part_timing, timed
 from splitmesh.inference.session import Session
-from splitmesh.plan.answers.metrics import content_bins, metrics
 from splitmesh.plan.answers.outputs import PostprocessFn
 from splitmesh.plan.bundle.schema import PartTiming, RateRow
-from splitmesh.plan.calibrate import fidelity_estimate
 from splitmesh.plan.cuts.choose import Screened
 from splitmesh.plan.cuts.extract import Arrays
 from splitmesh.plan.footage import Sample
 
-F64 = npt.NDArray[np.float64]
-Coding = tuple[str, int]
-"""Codec and level."""
 SCREENED_CODEC = "u8zstd"
 SCREENED_LEVELS = (8, 5, 3)
 SCREENED_LOSS = 0.02
 """A cut is judged at the coarsest level that keeps so nearly what its finest one keeps."""
+Coder = FeatureCoder | PictureCoder
+Way = tuple[Callable[[Sample], Any], Callable[[Any], Arrays]]
+"""What of a frame is coded, and what comes of it once decoded: outputs of the model."""
 STAND_IN_RANK = 4
 """What a model that stands in for another is taken to keep before any evidence: as little as the coarsest level."""
 
@@ -55,95 +50,83 @@ class Measured:
         self.spoilt.extend(other.spoilt)
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What decoded tensors gave for one frame."""
-
-    answer: Answer
-    agreement: float
-    told: bool
-    distributions: tuple[F64, F64] | None
+def feature_coders(part: Part) -> list[FeatureCoder]:
+    """Every codec × level that needs neither table nor state."""
+    return [
+        StatelessFeatures(codec, level, part.shapes) for codec, levels in FEATURE_CODECS.items() for level in levels
+    ]
 
 
-@dataclass(slots=True)
-class _Tally:
-    """One codec level over the frames."""
-
-    bytes: list[int] = field(default_factory=list)
-    encode_ms: list[float] = field(default_factory=list)
-    decode_ms: list[float] = field(default_factory=list)
-    outcomes: list[_Outcome] = field(default_factory=list)
-    scores: list[dict[str, float]] = field(default_factory=list)
-    """Per frame, instead of the answers themselves where those are large and the metrics are means over frames."""
-    spoilt: str = ""
-
-    def add(self, kind: str, outcome: _Outcome, reference: Answer) -> None:
-        if kind == "tensor":
-            self.scores.append(metrics(kind, [outcome.answer], [reference]))
-            outcome = _Outcome(Answer.empty(), outcome.agreement, outcome.told, None)
-        self.outcomes.append(outcome)
-
-    def metrics(self, kind: str, references: Sequence[Answer]) -> dict[str, float]:
-        if kind == "tensor":
-            names = sorted({name for score in self.scores for name in score})
-            return {name: float(np.mean([s[name] for s in self.scores if name in s])) for name in names}
-        pairs = [o.distributions for o in self.outcomes if o.distributions is not None]
-        return metrics(kind, [o.answer for o in self.outcomes], references, distributions=pairs)
+def picture_coders(whole: Whole) -> list[PictureCoder]:
+    """Every picture codec × quality that needs neither state nor a video library."""
+    size = (whole.manifest.height, whole.manifest.width)
+    return [Jpeg(quality, size) for quality in PICTURE_CODECS["jpeg"]]
 
 
-def cut_rates(
+@overload
+def coder_rates(
+    whole: Whole, part: Part, samples: Sequence[Sample], coders: Sequence[FeatureCoder], step: Step
+) -> Measured: ...
+
+
+@overload
+def coder_rates(
+    whole: Whole, part: None, samples: Sequence[Sample], coders: Sequence[PictureCoder], step: Step
+) -> Measured: ...
+
+
+def coder_rates(
     whole: Whole,
-    part: Part,
+    part: Part | None,
     samples: Sequence[Sample],
+    coders: Sequence[FeatureCoder] | Sequence[PictureCoder],
     step: Step,
-    codecs: Mapping[str, Sequence[int]] = FEATURE_CODECS,
 ) -> Measured:
-    """Every codec × level on this cut, over `samples`. Those that decode to the same tensors share one tail run.
+    """A row for each of `coders`, over `samples`: of the tensors of a cut (`part`), or of the picture (None).
 
-    A level that gives NaN on any frame is no row. Raises CodecError if the cut's tensors can't be coded at all,
-    InferenceError if the head fails.
+    Each coder sees the samples in order, and is reset before one that does not follow the last (`Sample.follows`).
+    A stateful one's `bytes_mean` leaves out what it sends right after a reset: that is `key_bytes`. Coders that
+    decode to the same values share one run of the tail. A coder that fails or whose values give NaN on any frame
+    gives no row. Raises CodecError if all fail so, InferenceError if the head does.
     """
-    tallies = {(codec, level): _Tally() for codec, levels in codecs.items() for level in levels}
+    source, finish = _picture_way(whole) if part is None else _tensor_way(whole, part)
+    every: list[Coder] = [*coders]
+    tallies = [Tally(stateful=CODECS[coder.codec].stateful) for coder in every]
+    before: Sample | None = None
     for sample in each(samples, step):
-        tensors = part.head.run(whole.inputs(sample.picture))
-        known: list[tuple[Arrays, _Outcome]] = []
-        for (codec, level), tally in tallies.items():
-            payload, encode_ms = timed(partial(encode_features, tensors, codec=codec, level=level))
-            decoded, decode_ms = timed(partial(decode_features, payload, expect=part.shapes))
-            tally.bytes.append(len(payload))
-            tally.encode_ms.append(encode_ms)
-            tally.decode_ms.append(decode_ms)
-            outcome = _known(known, decoded)
-            if outcome is None and not tally.spoilt:
-                try:
-                    outcome = _outcome(whole, part.tail.run(decoded), sample)
+        plain = source(sample)
+        known: list[tuple[Any, Outcome]] = []
+        for coder, tally in zip(every, tallies, strict=True):
+            if tally.spoilt:
+                continue
+            follows = sample.follows(before)
+            if not follows:
+                coder.reset()
+            try:
+                decoded = _coded(coder, plain, tally, follows=follows)
+                outcome = _known(known, decoded)
+                if outcome is None:
+                    outcome = outcome_of(whole, finish(decoded), sample)
                     known.append((decoded, outcome))
-                except InferenceError as exc:
-                    tally.spoilt = f"{sample.where}: {exc.message}"
-            if outcome is not None:
+            except (CodecError, InferenceError) as exc:
+                tally.spoilt = f"{sample.where}: {exc.message}"
+                tally.uncodable = isinstance(exc, CodecError)
+            else:
                 tally.add(whole.kind, outcome, whole.reference(sample))
-    return _measured(whole, part.name, tallies, samples)
+        before = sample
+    if tallies and all(tally.uncodable for tally in tallies):
+        raise CodecError(tallies[0].spoilt)
+    return _measured(whole, "" if part is None else part.name, every, tallies, samples)
+
+
+def cut_rates(whole: Whole, part: Part, samples: Sequence[Sample], step: Step) -> Measured:
+    """Every codec × level on this cut that needs neither table nor state. Raises as `coder_rates` does."""
+    return coder_rates(whole, part, samples, feature_coders(part), step)
 
 
 def picture_rates(whole: Whole, samples: Sequence[Sample], step: Step) -> Measured:
     """Every picture codec × quality on the model's input picture."""
-    tallies = {(codec, level): _Tally() for codec, levels in PICTURE_CODECS.items() for level in levels}
-    size = (whole.manifest.height, whole.manifest.width)
-    for sample in each(samples, step):
-        for (_, quality), tally in tallies.items():
-            payload, encode_ms = timed(partial(encode_picture, sample.picture, quality=quality))
-            decoded, decode_ms = timed(partial(decode_picture, payload, expect=size))
-            tally.bytes.append(len(payload))
-            tally.encode_ms.append(encode_ms)
-            tally.decode_ms.append(decode_ms)
-            if tally.spoilt:
-                continue
-            try:
-                outcome = _outcome(whole, whole.session.run(whole.inputs(decoded)), sample)
-                tally.add(whole.kind, outcome, whole.reference(sample))
-            except InferenceError as exc:
-                tally.spoilt = f"{sample.where}: {exc.message}"
-    return _measured(whole, "", tallies, samples)
+    return coder_rates(whole, None, samples, picture_coders(whole), step)
 
 
 def local_rates(
@@ -160,16 +143,16 @@ def local_rates(
     read: makes answers in the whole's classes of its outputs; None: they are those of the whole. Raises
     InferenceError, naming the frame, if it fails.
     """
-    tally = _Tally()
+    tally = Tally()
     for sample in each(samples, step):
         try:
             outputs = session.run(whole.inputs(sample.picture))
         except InferenceError as exc:
             raise InferenceError(f"{sample.where}: {exc.message}") from exc
-        outcome = _outcome(whole, outputs, sample) if read is None else _judged(whole, read(outputs), None, sample)
+        outcome = outcome_of(whole, outputs, sample) if read is None else judged(whole, read(outputs), None, sample)
         tally.bytes.append(0)
         tally.add(whole.kind, outcome, whole.reference(sample))
-    row = _row(whole, tally, samples, rank=STAND_IN_RANK)
+    row = tally.row(whole, samples, rank=STAND_IN_RANK)
     return row.model_copy(update={"variant": variant})
 
 
@@ -178,7 +161,8 @@ def screen(whole: Whole, part: Part, samples: Sequence[Sample]) -> Screened:
 
     Raises CodecError or InferenceError if the cut can't be coded.
     """
-    measured = cut_rates(whole, part, samples, quiet, {SCREENED_CODEC: SCREENED_LEVELS})
+    coders = [StatelessFeatures(SCREENED_CODEC, level, part.shapes) for level in SCREENED_LEVELS]
+    measured = coder_rates(whole, part, samples, coders, quiet)
     if not measured.rows:
         raise InferenceError(f"no level of {SCREENED_CODEC} can be used: {'; '.join(measured.spoilt)}")
     rows = sorted(measured.rows, key=lambda row: -row.level)
@@ -188,62 +172,50 @@ def screen(whole: Whole, part: Part, samples: Sequence[Sample]) -> Screened:
     return Screened(bytes_mean=chosen.bytes_mean, fidelity=chosen.agreement)
 
 
-def _outcome(whole: Whole, outputs: Mapping[str, npt.NDArray[Any]], sample: Sample) -> _Outcome:
-    return _judged(whole, whole.answer(outputs), whole.distribution(outputs), sample)
+def _picture_way(whole: Whole) -> Way:
+    return (lambda sample: sample.picture), (lambda picture: whole.session.run(whole.inputs(picture)))
 
 
-def _judged(whole: Whole, answer: Answer, mine: F64 | None, sample: Sample) -> _Outcome:
-    reference, theirs = whole.reference(sample), whole.reference_distribution(sample)
-    return _Outcome(
-        answer,
-        agreement(whole.kind, answer, reference),
-        tells(whole.kind, answer, reference),
-        (mine, theirs) if mine is not None and theirs is not None else None,
-    )
+def _tensor_way(whole: Whole, part: Part) -> Way:
+    return (lambda sample: part.head.run(whole.inputs(sample.picture))), part.tail.run
 
 
-def _known(known: Sequence[tuple[Arrays, _Outcome]], decoded: Arrays) -> _Outcome | None:
-    for other, outcome in known:
-        if all(np.array_equal(other[name], value) for name, value in decoded.items()):
-            return outcome
-    return None
+def _coded(coder: Any, plain: Any, tally: Tally, *, follows: bool) -> Any:
+    """Through the coder and back. Raises CodecError."""
+    payload, encode_ms = timed(partial(coder.encode, plain))
+    decoded, decode_ms = timed(partial(coder.decode, payload))
+    tally.sent(len(payload), follows=follows)
+    tally.encode_ms.append(encode_ms)
+    tally.decode_ms.append(decode_ms)
+    return decoded
 
 
-def _measured(whole: Whole, cut: str, tallies: Mapping[Coding, _Tally], samples: Sequence[Sample]) -> Measured:
+def _known(known: Sequence[tuple[Any, Outcome]], decoded: Any) -> Outcome | None:
+    return next((outcome for other, outcome in known if _same(other, decoded)), None)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return all(np.array_equal(other[name], value) for name, value in one.items())
+    return np.array_equal(one, other)
+
+
+def _measured(
+    whole: Whole,
+    cut: str,
+    coders: Sequence[Coder],
+    tallies: Sequence[Tally],
+    samples: Sequence[Sample],
+) -> Measured:
     measured = Measured()
-    for (codec, level), tally in tallies.items():
+    for coder, tally in zip(coders, tallies, strict=True):
+        codec, level = coder.codec, coder.level
         if tally.spoilt:
             measured.spoilt.append(f"{codec}-{level} of {cut or 'the picture'} is not offered: {tally.spoilt}")
             continue
-        levels = sorted((n for c, n in tallies if c == codec), reverse=True)
-        row = _row(whole, tally, samples, cut=cut, codec=codec, level=level, rank=levels.index(level))
+        finer = [other for other in coders if other.codec == codec and other.level > level]
+        row = tally.row(whole, samples, cut=cut, codec=codec, level=level, rank=len(finer))
         measured.rows.append(row)
         measured.times[f"encode {row.point}"] = part_timing(tally.encode_ms)
         measured.times[f"decode {row.point}"] = part_timing(tally.decode_ms)
     return measured
-
-
-def _row(
-    whole: Whole,
-    tally: _Tally,
-    samples: Sequence[Sample],
-    *,
-    rank: int,
-    cut: str = "",
-    codec: str = "",
-    level: int = 0,
-) -> RateRow:
-    agreements = [outcome.agreement for outcome in tally.outcomes]
-    told = [outcome.told for outcome in tally.outcomes]
-    references = [whole.reference(sample) for sample in samples]
-    return RateRow(
-        cut=cut,
-        codec=codec,
-        level=level,
-        bytes_mean=float(np.mean(tally.bytes)),
-        bytes_p95=float(np.quantile(tally.bytes, 0.95)),
-        fidelity=fidelity_estimate(agreements, told, rank=rank),
-        agreement=float(np.mean(agreements)),
-        metrics=tally.metrics(whole.kind, references),
-        bins=content_bins(whole.kind, agreements, references, [sample.motion for sample in samples]),
-    )

@@ -95,6 +95,7 @@ def _remote(row: RateRow, times: _Times) -> OperatingPoint | None:
         cloud_ms=times.cloud(tail),
         resume_ms=times.edge(tail) if row.cut else 0.0,
         variant=row.variant,
+        key_bytes=row.key_bytes,
     )
 
 

@@ -53,6 +53,9 @@ class CutEntry(Strict):
     batchable: bool
     """Head and tail take any batch size: batches of 1, 2 and 4 gave what single frames give."""
 
+    table_id: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Of `parts/<cut>.table`; see `codec.compact.table`. "": the plan has none for this cut."""
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Wire name → wire shape: what a payload of this cut holds."""
@@ -90,6 +93,8 @@ class RateRow(Strict):
     """Which files run on the edge: "" the model's own, "int8" quantised ones, "small" the smaller model."""
     bytes_mean: float
     bytes_p95: float
+    key_bytes: float = 0.0
+    """Of a stateful codec: mean size of what follows nothing, which is not in `bytes_mean`; 0 for the others."""
     fidelity: Share
     """Expected agreement with the whole fp32 model; see `plan.calibrate.fidelity_estimate`."""
     agreement: Share
