@@ -84,10 +84,25 @@ def coder_rates(
 ) -> Measured:
     """A row for each of `coders`, over `samples`: of the tensors of a cut (`part`), or of the picture (None).
 
+    A stateful one's `bytes_mean` leaves out what it sends right after a reset: that is `key_bytes`. A coder that
+    fails or whose values give NaN on any frame gives no row. Raises as `coder_tallies` does.
+    """
+    tallies = coder_tallies(whole, part, samples, coders, step)
+    return _measured(whole, "" if part is None else part.name, [*coders], tallies, samples)
+
+
+def coder_tallies(
+    whole: Whole,
+    part: Part | None,
+    samples: Sequence[Sample],
+    coders: Sequence[FeatureCoder] | Sequence[PictureCoder],
+    step: Step,
+) -> list[Tally]:
+    """What each of `coders` sent, took and kept, frame by frame; of a cut's tensors or of the picture.
+
     Each coder sees the samples in order, and is reset before one that does not follow the last (`Sample.follows`).
-    A stateful one's `bytes_mean` leaves out what it sends right after a reset: that is `key_bytes`. Coders that
-    decode to the same values share one run of the tail. A coder that fails or whose values give NaN on any frame
-    gives no row. Raises CodecError if all fail so, InferenceError if the head does.
+    Coders that decode to the same values share one run of the tail. One that fails, or whose values give NaN, is
+    `spoilt` from there on. Raises CodecError if all of them can't code, InferenceError if the head fails.
     """
     source, finish = _picture_way(whole) if part is None else _tensor_way(whole, part)
     every: list[Coder] = [*coders]
@@ -116,7 +131,7 @@ def coder_rates(
         before = sample
     if tallies and all(tally.uncodable for tally in tallies):
         raise CodecError(tallies[0].spoilt)
-    return _measured(whole, "" if part is None else part.name, every, tallies, samples)
+    return tallies
 
 
 def cut_rates(whole: Whole, part: Part, samples: Sequence[Sample], step: Step) -> Measured:
