@@ -1,0 +1,148 @@
+"""Owns fitting a cut's calibration table to features of real frames. Runs no model: the metric is handed in.
+
+The transform is the Karhunen-Loève transform in the metric of the answer: with S the covariance of a tensor's
+channels and M how much noise in them costs the answer (`inference.planning.sensitivity`), the eigenvectors U of
+M^½ S M^½ give analysis Uᵀ M^½ and synthesis M^-½ U. Noise of the same size in any component then costs the same, so
+equal steps are optimal at high rate (Gersho & Gray, "Vector Quantization and Signal Compression", 1992, §8.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from splitmesh.codec.compact._stage import PlaneExample, fit_plane_model
+from splitmesh.codec.compact.intra import kept_scale
+from splitmesh.codec.compact.quantise import quantise
+from splitmesh.codec.compact.table import CompactTable, storable
+from splitmesh.codec.compact.transform import MAX_CHANNELS, MAX_CODED, MAX_COMPONENTS, UNIT, TensorTable, step_of
+from splitmesh.errors import CodecError
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+FIT_LEVELS: Final = (72, 80, 88, 96, 104)
+"""Levels whose integers the entropy model is fitted to: of the useful ones, an octave of the step apart."""
+LARGEST_UNITS: Final = 256.0
+"""Standard deviation of a cut's largest component, in units."""
+REGULAR: Final = 0.02
+"""Share of the mean channel's weight that every direction has at least: what the metric's sample did not show
+matter may matter elsewhere."""
+_SMALLEST_SHARE: Final = 1e-7
+"""Of the largest component's variance; components with less are left out."""
+
+
+class _Basis(NamedTuple):
+    axis: int
+    mean: F64
+    analysis: F64
+    synthesis: F64
+    variances: F64
+
+
+def fit_table(features: Mapping[str, F32], metrics: Mapping[str, F64] | None = None) -> CompactTable:
+    """The table of a cut. features: wire name → (N, …) float32, N frames of each tensor, without NaN or Inf.
+
+    metrics: wire name → (C, C) symmetric positive semidefinite, C along `channel_axis`; None, or a tensor that is
+    missing: all its channels weigh the same, relative to the tensor's largest component.
+    Deterministic: the same arguments give the same bytes. Raises CodecError for features that no table can hold.
+    """
+    bases = {name: _fit_basis(name, frames, (metrics or {}).get(name)) for name, frames in features.items()}
+    largest = max(basis.variances[0] for basis in bases.values())
+    unit = float(np.sqrt(largest)) / LARGEST_UNITS if largest > 0 else 1.0
+    tensors = tuple(_fit_tensor(name, features[name], basis, unit) for name, basis in bases.items())
+    examples = [
+        _example(tensor, frame[None], level)
+        for tensor in tensors
+        for frame in features[tensor.name]
+        for level in FIT_LEVELS
+    ]
+    return CompactTable(tensors, fit_plane_model(examples))
+
+
+def channel_axis(frames: F32) -> int:
+    """Which axis of frames (N, …) holds the channels: 1, the last, or 0 where too few frames tell them apart.
+
+    Four axes: the last where the two before it are equal, as in (1, H, W, C). Three, (1, N, C) or (1, C, L): the one
+    whose principal components promise fewer bits.
+    """
+    last = frames.ndim - 1
+    if frames.ndim < 2 or not frames.size:
+        raise CodecError(f"features of shape {frames.shape} have no channels")
+    axes = [1] if last == 1 else [1, last]
+    if last == 3:
+        axes = [3] if frames.shape[1] == frames.shape[2] != frames.shape[3] else [1]
+    enough = [a for a in axes if 4 * frames.shape[a] ** 2 <= frames.size and frames.shape[a] <= MAX_CHANNELS]
+    return min(enough, key=lambda axis: _promised_bits(frames, axis)) if enough else 0
+
+
+def _promised_bits(frames: F32, axis: int) -> float:
+    """Mean bits of an element at 30 dB: half the logarithm of the variance of its component above the noise's."""
+    _, covariance = _moments(frames, axis)
+    variances = np.maximum(np.linalg.eigvalsh(covariance), 0)
+    return float(np.log2(1 + 1000 * variances / max(float(variances.mean()), 1e-300)).mean() / 2)
+
+
+def _moments(frames: F32, axis: int) -> tuple[F64, F64]:
+    """(C,) mean and (C, C) covariance of the channels along `axis`, over frames and positions."""
+    if axis == 0:
+        flat = frames.astype(np.float64).reshape(1, -1)
+    else:
+        flat = np.moveaxis(frames, axis, 0).astype(np.float64).reshape(frames.shape[axis], -1)
+    mean = flat.mean(axis=1)
+    flat -= mean[:, None]
+    return mean, flat @ flat.T / flat.shape[1]
+
+
+def _fit_basis(name: str, frames: F32, metric: F64 | None) -> _Basis:
+    if not np.isfinite(frames).all():
+        raise CodecError(f"features of tensor {name!r} hold NaN or Inf")
+    axis = channel_axis(frames)
+    mean, covariance = _moments(frames, axis)
+    channels = len(mean)
+    if metric is None or axis == 0:
+        weights, vectors = np.ones(channels), np.eye(channels)
+    else:
+        if metric.shape != (channels, channels) or not np.isfinite(metric).all():
+            raise CodecError(
+                f"the metric of tensor {name!r} is {metric.shape}, its features have {channels} channels"
+            )
+        weights, vectors = np.linalg.eigh(
+            metric + np.eye(channels) * max(np.trace(metric), 1e-300) / channels * REGULAR
+        )
+    root = vectors * np.sqrt(weights) @ vectors.T
+    back = vectors / np.sqrt(weights) @ vectors.T
+    variances, directions = np.linalg.eigh(root @ covariance @ root)
+    order = np.argsort(-variances, kind="stable")
+    variances, directions = np.maximum(variances[order], 0), directions[:, order]
+    signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(channels)])
+    directions = directions * np.where(signs == 0, 1, signs)
+    if metric is None or axis == 0:  # without a metric tensors are comparable only by what they hold
+        share = np.sqrt(variances[0]) if variances[0] > 0 else 1.0
+        root, back, variances = root / share, back * share, variances / share**2
+    return _Basis(axis, mean, directions.T @ root, back @ directions, variances)
+
+
+def _fit_tensor(name: str, frames: F32, basis: _Basis, unit: float) -> TensorTable:
+    positions = frames[0].size // len(basis.mean)
+    most = min(MAX_COMPONENTS, max(1, MAX_CODED // positions))
+    kept = min(most, max(1, int(np.count_nonzero(basis.variances > _SMALLEST_SHARE * basis.variances[0]))))
+    shape = (1, *frames.shape[1:])
+    analysis = storable(basis.analysis[:kept] / unit)
+    synthesis = np.ascontiguousarray(storable(basis.synthesis[:, :kept].T * unit).T)
+    mean = basis.mean.astype(np.float32)
+    table = TensorTable(name, shape, basis.axis, mean, analysis, synthesis, np.zeros(kept, np.int32))
+    total = np.zeros(kept)
+    for frame in frames:
+        total += np.abs(table.forward(frame[None])).mean(axis=(1, 2), dtype=np.float64)
+    spread = np.minimum.accumulate(np.rint(UNIT * total / len(frames)).astype(np.int32))
+    return replace(table, spread=spread)
+
+
+def _example(tensor: TensorTable, frame: F32, level: int) -> PlaneExample:
+    scale = kept_scale(tensor, level)
+    return PlaneExample(quantise(tensor.forward(frame, len(scale)), step_of(level)), scale, None)
