@@ -64,10 +64,11 @@ def codec_name(number: int) -> str:
 
 
 def check_level(codec: str, level: int) -> None:
-    """Raises CodecError unless `level` is one of the levels of `codec`; a picture codec takes any quality 1 … 100."""
-    if codec in PICTURE_CODECS:
-        if not 1 <= level <= 100:
-            raise CodecError(f"quality {level} of {codec} is outside 1 … 100")
+    """Raises CodecError unless `level` is one of the levels of `codec`; a picture codec takes any within its bounds."""
+    facts = CODECS.get(codec)
+    if facts is not None and facts.kind == "picture":
+        if not facts.low <= level <= facts.high:
+            raise CodecError(f"quality {level} of {codec} is outside {facts.low} … {facts.high}")
         return
     levels = FEATURE_CODECS.get(codec)
     if levels is None:
