@@ -76,6 +76,15 @@ def test_looping_is_continuous_in_time_and_counts_pictures_anew(clip: Path) -> N
         assert (source.stats.loops, source.stats.resets) == (2, 2)
 
 
+def test_a_lower_rate_takes_every_other_picture_and_says_so(clip: Path) -> None:
+    with open_source(clip, pace=False, max_fps=10) as source:
+        assert source.wait_opened(10).fps == 10
+        frames = drain(source)
+    assert [f.source_index for f in frames] == list(range(0, 30, 2))
+    assert [f.seq for f in frames] == list(range(15))
+    assert source.stats.captured == 15
+
+
 def test_paced_frames_come_at_their_time(clip: Path) -> None:
     with open_source(clip, pace=True, duration_s=0.5) as source:
         frames, late_ns = [], []

@@ -17,6 +17,7 @@ from splitmesh.errors import SettingsError
 from splitmesh.settings.click_options import resolve_options, settings_options
 from splitmesh.settings.keys import keys_of, near
 from splitmesh.settings.model import SECTIONS, CloudSettings, EdgeSettings, LabSettings
+from splitmesh.settings.presets import PRESETS
 from splitmesh.settings.resolve import resolve
 from splitmesh.settings.units import (
     Outage,
@@ -247,3 +248,15 @@ def test_defaults_that_were_promised() -> None:
 def test_near_misses() -> None:
     assert near("deadlin", ["deadline_ms", "seed"]) == "did you mean deadline_ms?"
     assert near("zzz", ["deadline_ms", "seed"]) == ""
+
+
+def test_a_preset_fills_what_was_not_given_and_says_so() -> None:
+    found = resolve("lab", LabSettings, {"preset": "thin-uplink", "deadline_ms": "300ms"}, environ={})
+    assert (found.settings.link, found.settings.max_fps, found.settings.deadline_ms) == ("uplink-64k", 10.0, 300.0)
+    assert found.provenance["link"] == "preset thin-uplink"
+    assert found.provenance["deadline_ms"] == "flag --deadline"
+    with pytest.raises(SettingsError, match="preset"):
+        resolve("lab", LabSettings, {"preset": "no-such"}, environ={})
+    for section, presets in PRESETS.items():
+        for name in presets:
+            assert resolve(section, SECTIONS[section], {"preset": name}, environ={}).settings.preset == name

@@ -108,6 +108,7 @@ async def _compose(
         pace=settings.pace,
         loop=settings.loop,
         duration_s=settings.duration_s,
+        max_fps=settings.max_fps or None,
         ring_capacity=settings.ring_capacity,
         hwaccel=settings.hwaccel,
     )

@@ -149,6 +149,7 @@ class Mesh:
             "pace": True,
             "loop": Path(self._setup.source).is_file(),
             "duration_s": settings.duration_s,
+            "max_fps": settings.max_fps,
             "results": self._setup.results,
             "web_port": settings.web_port,
             "uplink_budget_bps": settings.uplink_budget_bps,

@@ -18,7 +18,7 @@ from splitmesh.media.address import Address, SourceKind
 from splitmesh.media.backoff import Backoff
 from splitmesh.media.captured import Captured, SourceInfo, SourceStats
 from splitmesh.media.handover import Handover
-from splitmesh.media.pacing import Pacer
+from splitmesh.media.pacing import Pacer, Thinner
 from splitmesh.media.probe import Acceleration
 from splitmesh.media.stream import HardwareGaveUp, OpenOptions, Stalled, VideoInput, open_video
 
@@ -40,6 +40,7 @@ class VideoSource:
         pace: bool,
         loop: bool,
         duration_s: float | None,
+        max_fps: float | None,
         ring_capacity: int,
         give_up_after_s: float | None,
         options: OpenOptions,
@@ -59,6 +60,8 @@ class VideoSource:
         self._bursty = False
         self._was_open = False
         self._pacer = Pacer()
+        self._max_fps = max_fps
+        self._thinner = Thinner(max_fps)
         self._first_ns = 0
         self._last_ns = 0
         self._seq = 0
@@ -241,10 +244,13 @@ class VideoSource:
                 return False
             self._backoff.succeeded()
             if not self._info.done():
-                self._info.set_result(video.info)
+                self._info.set_result(self._thinned(video.info))
             if not self._hand_over(index, picture, video.decode_ns):
                 return False
         return not self._closing.is_set()
+
+    def _thinned(self, info: SourceInfo) -> SourceInfo:
+        return info if self._max_fps is None else replace(info, fps=min(info.fps, self._max_fps))
 
     def _count_error(self, detail: str) -> None:
         self._stats.decode_errors += 1
@@ -258,6 +264,8 @@ class VideoSource:
         stamp = timeline.stamp(picture.pts)
         if self._duration_ns is not None and self._elapsed_ns(stamp) >= self._duration_ns:
             return False
+        if not self._thinner.takes(stamp.pts_ns):
+            return True
         captured_ns = self._capture_time_ns(stamp)
         if self._closing.is_set():
             return False

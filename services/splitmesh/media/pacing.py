@@ -1,9 +1,11 @@
-"""Owns when a picture of a recording counts as captured: the clock of paced sources. Reads no clock."""
+"""Owns when a picture of a recording counts as captured, and which pictures do at a lower rate. Reads no clock."""
 
 from __future__ import annotations
 
 _MAX_LAG_NS = 1_000_000_000
 """Further behind than this (suspended machine, too slow a decoder, late segment) the clock is set anew."""
+_HALF_TICK_NS = 500_000
+"""Container clocks often count whole milliseconds."""
 
 
 class Pacer:
@@ -27,3 +29,20 @@ class Pacer:
             self._start_ns = now_ns - pts_ns
             return now_ns
         return due_ns
+
+
+class Thinner:
+    """Says which pictures a camera of at most `max_fps` pictures per second would have taken; None: all."""
+
+    def __init__(self, max_fps: float | None) -> None:
+        self._period_ns = 1e9 / max_fps if max_fps else 0.0
+        self._due_ns: float | None = None
+
+    def takes(self, pts_ns: int) -> bool:
+        """Asked once for each picture, in order. On the whole the rate is kept, whatever the source's own is."""
+        due_ns = pts_ns if self._due_ns is None else self._due_ns
+        if not -self._period_ns <= due_ns - pts_ns <= self._period_ns:  # a gap, or a clock that jumped
+            due_ns = pts_ns
+        taken = pts_ns + _HALF_TICK_NS >= due_ns
+        self._due_ns = due_ns + self._period_ns if taken else due_ns
+        return taken

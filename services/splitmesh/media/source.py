@@ -18,6 +18,7 @@ def open_source(
     pace: bool = True,
     loop: bool = False,
     duration_s: float | None = None,
+    max_fps: float | None = None,
     ring_capacity: int = 4,
     hwaccel: str = "auto",
     rtsp_transport: str = "tcp",
@@ -32,6 +33,7 @@ def open_source(
 
     `pace`: play files in real time (live sources always are). `loop`: begin again at a file's end.
     `duration_s`: stop after that much presentation time (live: time on this machine's clock).
+    `max_fps`: take at most so many pictures per second, as if the camera gave no more.
     `ring_capacity`: frames that may wait for the consumer.
     `hwaccel`: auto, none, cuda, v4l2m2m or vaapi; falls back to software. `stall_timeout_s`: a live source that
     brings nothing for so long is opened again. `give_up_after_s`: then a live source fails for good (None: never).
@@ -51,6 +53,7 @@ def open_source(
         pace=pace,
         loop=loop,
         duration_s=duration_s,
+        max_fps=max_fps,
         ring_capacity=ring_capacity,
         give_up_after_s=give_up_after_s,
         options=options,

@@ -86,8 +86,10 @@ LinkStart = Literal["first-byte", "now", "signal"]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 DeadlineMs = Annotated[Milliseconds, Field(ge=1, le=60_000)]
 Slowdown = Annotated[float, Field(ge=1, le=1000), Option(metavar="K")]
+MaxFps = Annotated[float, Field(ge=0, le=1000), Option(metavar="N")]
 Threads = Annotated[int, Field(ge=1, le=256)]
 
+_MAX_FPS_DOC = "Take at most so many pictures per second of the source; 0: all"
 _OUTAGE_DOC = 'Carry nothing, as in "5s@20s,2s@40s/cut": for 5 s from second 20; /cut resets connections too'
 
 
@@ -148,6 +150,7 @@ class EdgeSettings(_Observed):
     pace: bool = Field(True, description="Play files at their own speed; without, as fast as frames are done")
     loop: bool = Field(False, description="Start a file again at its end")
     duration_s: OptionalSeconds = Field(None, description="Stop after this time; default: at the end of the source")
+    max_fps: MaxFps = Field(0.0, description=_MAX_FPS_DOC)
     ring_capacity: int = Field(
         4, ge=1, le=1024, description="Frames that may wait for a decision before the oldest is shed"
     )
@@ -175,6 +178,9 @@ class LabSettings(Settings):
 
     section: ClassVar[str] = "lab"
 
+    preset: Literal["", "thin-uplink"] = Field(
+        "", description="A scenario: settings that take the place of the defaults; see `settings.presets`"
+    )
     source: str | None = Field(None, description="Video file or URL; default: a street scene, fetched once")
     model: str = Field(
         "coco-ssdlite", description="Catalogue name (see `splitmesh models ls`) or path of an ONNX file"
@@ -185,6 +191,7 @@ class LabSettings(Settings):
     edge_slowdown: Slowdown = Field(5.0, description="How many times slower than this machine the edge is")
     policy: str = Field("adaptive", min_length=1, description="How frames are placed: adaptive or a baseline")
     duration_s: Seconds = Field(60.0, ge=1, le=86_400, description="Length of the run")
+    max_fps: MaxFps = Field(0.0, description=_MAX_FPS_DOC)
     outage: Outages = Field((), description=_OUTAGE_DOC)
     kill_worker_s: OptionalSeconds = Field(None, description="Kill the worker (SIGKILL) at this time of the run")
     restart_worker_s: OptionalSeconds = Field(None, description="Start a killed worker again at this time of the run")

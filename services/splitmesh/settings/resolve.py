@@ -1,4 +1,5 @@
-"""Owns where a setting's value comes from: flag, then environment, then TOML file, then default; and says which.
+"""Owns where a setting's value comes from: flag, then environment, then TOML file, then preset, then default;
+and says which.
 
 Reads the environment and at most one TOML file. Every refusal names the key, the value, the rule and the origin.
 """
@@ -19,6 +20,7 @@ from pydantic_core import ErrorDetails
 from splitmesh.errors import SettingsError
 from splitmesh.settings.keys import Key, keys_of, near, written
 from splitmesh.settings.model import SECTIONS, Settings
+from splitmesh.settings.presets import PRESETS
 from splitmesh.telemetry.logs import masked
 
 S = TypeVar("S", bound=Settings)
@@ -31,7 +33,7 @@ _KUBERNETES = re.compile(r"SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_[0-9]+_(TCP
 
 @dataclass(frozen=True, slots=True)
 class Resolved(Generic[S]):
-    """Valid settings, and for each field "flag --x", "env NAME", "file PATH" or "default"."""
+    """Valid settings, and for each field "flag --x", "env NAME", "file PATH", "preset NAME" or "default"."""
 
     settings: S
     provenance: dict[str, str]
@@ -59,6 +61,7 @@ def resolve(
     Raises SettingsError for unknown keys and broken rules.
     """
     given = gather(section, model, flags, config=config, environ=environ, cwd=cwd)
+    given = _preset(section, given) | given
     try:
         settings = model(**{name: each.value for name, each in given.items()})
     except ValidationError as exc:
@@ -90,6 +93,13 @@ def gather(
         if value is not None:
             given[name] = Given(value, f"flag {keys[name].flag}")
     return given
+
+
+def _preset(section: str, given: Mapping[str, Given]) -> dict[str, Given]:
+    """What the preset that was chosen says; nothing for a name that there is not, which the rules refuse."""
+    name = given["preset"].value if "preset" in given else ""
+    chosen = PRESETS.get(section, {}).get(name, {}) if isinstance(name, str) else {}
+    return {field: Given(value, f"preset {name}") for field, value in chosen.items()}
 
 
 def config_path(config: Path | None, environ: Mapping[str, str], cwd: Path | None = None) -> Path | None:

@@ -92,6 +92,7 @@ PRESETS: Final[dict[str, Callable[[float], LinkTrace]]] = {
     "lte": _wandering("lte", 10e6, 0.4, 28, 5, 30e6),
     "3g": _wandering("3g", 1.2e6, 0.45, 70, 8, 4e6),
     "adsl": _steady("adsl", 1e6, 18, 1, 8e6),
+    "uplink-64k": _steady("uplink-64k", 64e3, 40, 0, 1e6),
     "satellite": _steady("satellite", 3e6, 280, 6, 20e6),
     "dead": _steady("dead", 0, 25, 0, 0),
 }
