@@ -13,7 +13,8 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup lab test unit ci lint format type proto proto-write check-arm check-weights ship-plan integration e2e \
-	bench bench-lab bench-overhead bench-track bench-codec bench-link models-report soak docs lock lock-upgrade clean
+	bench bench-lab bench-thin bench-overhead bench-track bench-codec bench-link models-report \
+	soak docs lock lock-upgrade clean
 
 help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,10 +101,13 @@ ship-plan: $(STAMP) ## Measure the plan that ships with the default model anew. 
 
 # -- measurements: each writes JSON and PNG under bench/results/ ----------------------------------------------------
 
-bench: bench-codec bench-track bench-link bench-overhead bench-lab ## All benchmarks.
+bench: bench-codec bench-track bench-link bench-overhead bench-thin bench-lab ## All benchmarks.
 
 bench-lab: $(STAMP) ## The adaptive policy against the fixed ones, over the lab's link.
 	@$(BIN)/python -m bench.lab $(ARGS)
+
+bench-thin: $(STAMP) ## Detection over 64 kbit/s: features against every frame codec. ARGS='--source VIDEO'
+	@$(BIN)/python -m bench.lab --name thin-uplink --preset thin-uplink --source ../shared/media/vtest.avi $(ARGS)
 
 bench-overhead: $(STAMP) ## What decisions, codecs and telemetry cost per frame.
 	@$(BIN)/python -m bench.overhead $(ARGS)

@@ -1,8 +1,9 @@
 """The same lab scenario for every policy: adaptive, local-only, cloud-only and each static operating point.
 
-`make bench-lab`. Each run is a `splitmesh lab` of its own; rounds go over all policies before the next round starts,
-so that a slow minute of the machine does not hit one policy only. Writes bench/results/lab.{json,png} and the table
-between the markers in README.md.
+`make bench-lab`; `make bench-thin` is the same for the preset "thin-uplink", on a static camera. Each run is a
+`splitmesh lab` of its own; rounds go over all policies before the next round starts, so that a slow minute of the
+machine does not hit one policy only. Writes bench/results/NAME.{json,png} and the table between the markers of that
+name in README.md.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from splitmesh.settings.model import LabSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
-MARKERS = ("<!-- bench-lab:begin -->", "<!-- bench-lab:end -->")
 SPARE_S = 240.0
 OVERHEAD_S = 15.0
 """What a run takes besides streaming, before the first one has told."""
@@ -36,17 +36,19 @@ MEASURES = ("score", "deadline_hit", "inferred_hit", "fidelity", "uplink_bytes")
 
 
 def parsed() -> argparse.Namespace:
-    lab = {name: field.default for name, field in LabSettings.model_fields.items()}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--duration", type=float, default=60.0, help="seconds per run (default: 60)")
     parser.add_argument("--repeats", type=at_least_one, default=3, help="rounds over all policies (default: 3)")
-    parser.add_argument("--link", default=lab["link"], help="link preset or trace (default: the lab's)")
-    parser.add_argument("--deadline", type=float, default=lab["deadline_ms"], help="ms (default: the lab's)")
-    parser.add_argument("--edge-slowdown", type=float, default=lab["edge_slowdown"], help="default: the lab's")
+    parser.add_argument("--name", default="lab", help="of result files and of the table's markers (default: lab)")
+    parser.add_argument("--preset", help="the lab's preset; what follows wins over it")
+    parser.add_argument("--source", help="video (default: the lab's)")
+    parser.add_argument("--link", help="link preset or trace (default: the lab's)")
+    parser.add_argument("--deadline", help="as in 150ms (default: the lab's)")
+    parser.add_argument("--edge-slowdown", help="default: the lab's")
     parser.add_argument("--outage", default="", help='extra outages, as in "5s@20s,2s@40s/cut"')
     parser.add_argument("--statics", type=int, default=16, help="at most so many static points (default: 16)")
     parser.add_argument("--policies", default="", help="comma-separated; default: all")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of lab.json and lab.png")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of NAME.json and NAME.png")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="file with the markers")
     return parser.parse_args()
 
@@ -58,14 +60,22 @@ def at_least_one(text: str) -> int:
     return count
 
 
-def policies(statics: int) -> list[str]:
+def policies(statics: int, source: str | None) -> list[str]:
     """All there are for the default model: the three named ones, then the plan's own points, evenly thinned."""
-    bundle = gather(LabSettings(), Display(quiet=True, stream=sys.stderr)).bundle
+    settings = LabSettings(source=source) if source else LabSettings()
+    bundle = gather(settings, Display(quiet=True, stream=sys.stderr)).bundle
     remote = [point.name for point in bundle.points if point.remote]
     if len(remote) > statics:
         step = (len(remote) - 1) / max(statics - 1, 1)
         remote = [remote[round(i * step)] for i in range(statics)]
     return ["adaptive", "local-only", "cloud-only", *(f"static:{name}" for name in remote)]
+
+
+def passed_on(arguments: argparse.Namespace) -> list[str]:
+    """The lab's own options that were given."""
+    names = ("preset", "source", "link", "deadline", "edge_slowdown", "outage")
+    given = {f"--{name.replace('_', '-')}": getattr(arguments, name) for name in names}
+    return [word for flag, value in given.items() if value for word in (flag, value)]
 
 
 def run_once(policy: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -74,12 +84,9 @@ def run_once(policy: str, seed: int, arguments: argparse.Namespace) -> dict[str,
         out = Path(folder) / "summary.json"
         command = [
             sys.executable, "-m", "splitmesh.cli.main", "lab", "--config", os.devnull, "--no-video", "--quiet",
-            "--policy", policy, "--link", arguments.link, "--duration", f"{arguments.duration:g}s",
-            "--deadline", f"{arguments.deadline:g}ms", "--edge-slowdown", f"{arguments.edge_slowdown:g}",
-            "--seed", str(seed), "--out", f"{folder}/run", "--json", str(out),
+            "--policy", policy, "--duration", f"{arguments.duration:g}s", "--seed", str(seed),
+            "--out", f"{folder}/run", "--json", str(out), *passed_on(arguments),
         ]  # fmt: skip
-        if arguments.outage:
-            command += ["--outage", arguments.outage]
         done = subprocess.run(command, capture_output=True, text=True, timeout=arguments.duration + SPARE_S)
         if not out.exists():
             said = f"{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
@@ -131,19 +138,19 @@ def table(report: dict[str, Any]) -> str:
     s = report["scenario"]
     lines.append(
         f"\nMedians of {s['repeats']} run(s) of {s['duration_s']:g} s each: link `{s['link']}`, deadline "
-        f"{s['deadline_ms']:g} ms, edge slowed ×{s['edge_slowdown']:g}, default model and clip, "
+        f"{s['deadline_ms']:g} ms, edge slowed ×{s['edge_slowdown']:g}, default model, {Path(s['source']).name}, "
         f"{s['machine']}, {s['date']}. Score = in time × fidelity; dropped frames count as misses. "
         f"{s['emulation']}"
     )
     return "\n".join(lines)
 
 
-def put_between_markers(readme: Path, text: str) -> bool:
-    """Replace what stands between the markers; False if there are none."""
+def put_between_markers(readme: Path, name: str, text: str) -> bool:
+    """Replace what stands between the markers of that name; False if there are none."""
     if not readme.exists():
         return False
-    before, begin, rest = readme.read_text(encoding="utf-8").partition(MARKERS[0])
-    _, end, after = rest.partition(MARKERS[1])
+    before, begin, rest = readme.read_text(encoding="utf-8").partition(f"<!-- bench-{name}:begin -->")
+    _, end, after = rest.partition(f"<!-- bench-{name}:end -->")
     if not begin or not end:
         return False
     readme.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
@@ -208,7 +215,7 @@ class Progress:
 
 def main() -> int:
     arguments = parsed()
-    names = [n for n in arguments.policies.split(",") if n] or policies(arguments.statics)
+    names = [n for n in arguments.policies.split(",") if n] or policies(arguments.statics, arguments.source)
     progress = Progress(len(names) * arguments.repeats, arguments.duration)
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for repeat in range(arguments.repeats):
@@ -237,12 +244,12 @@ def main() -> int:
         "runs": runs,
     }
     arguments.results.mkdir(parents=True, exist_ok=True)
-    (arguments.results / "lab.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
-    draw(report, arguments.results / "lab.png")
+    (arguments.results / f"{arguments.name}.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+    draw(report, arguments.results / f"{arguments.name}.png")
     text = table(report)
     print(text)
-    if not put_between_markers(arguments.readme, text):
-        print(f"{arguments.readme.name} has no {MARKERS[0]}: table not inserted", file=sys.stderr)
+    if not put_between_markers(arguments.readme, arguments.name, text):
+        print(f"{arguments.readme.name} has no markers of bench-{arguments.name}: no table inserted", file=sys.stderr)
     return 0 if all(row["conserved"] for row in rows) else 1
 
 
