@@ -1,4 +1,4 @@
-"""Owns what every coder looks like to those who measure codecs against each other, and the stateless ones as such.
+"""Owns what every coder looks like to those who measure codecs against each other, and the plain ones as such.
 
 Codes nothing itself.
 """
@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from splitmesh.codec.container import Buffer
 from splitmesh.codec.features import decode_features, encode_features
-from splitmesh.codec.picture import decode_picture, encode_picture
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
@@ -74,26 +73,6 @@ class StatelessFeatures:
     def decode(self, payload: Buffer) -> dict[str, F32]:
         """Raises CodecError; see `decode_features`."""
         return decode_features(payload, expect=self.shapes)
-
-    def reset(self) -> None:
-        """Nothing is held."""
-
-
-@dataclass(frozen=True, slots=True)
-class Jpeg:
-    """JPEG of one quality, for pictures of `size` (H, W)."""
-
-    level: int
-    size: tuple[int, int]
-    codec: str = "jpeg"
-
-    def encode(self, rgb: U8) -> bytes:
-        """Raises CodecError; see `encode_picture`."""
-        return encode_picture(rgb, quality=self.level)
-
-    def decode(self, payload: Buffer) -> U8:
-        """Raises CodecError; see `decode_picture`."""
-        return decode_picture(payload, expect=self.size)
 
     def reset(self) -> None:
         """Nothing is held."""

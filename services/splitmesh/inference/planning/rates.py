@@ -9,7 +9,8 @@ from typing import Any, overload
 
 import numpy as np
 
-from splitmesh.codec.coders import FeatureCoder, Jpeg, PictureCoder, StatelessFeatures
+from splitmesh.codec.coders import FeatureCoder, PictureCoder, StatelessFeatures
+from splitmesh.codec.picture import JpegCoder
 from splitmesh.codec.registry import CODECS, FEATURE_CODECS, PICTURE_CODECS
 from splitmesh.errors import CodecError, InferenceError
 from splitmesh.inference.planning.parity import Part
@@ -60,7 +61,7 @@ def feature_coders(part: Part) -> list[FeatureCoder]:
 def picture_coders(whole: Whole) -> list[PictureCoder]:
     """Every picture codec × quality that needs neither state nor a video library."""
     size = (whole.manifest.height, whole.manifest.width)
-    return [Jpeg(quality, size) for quality in PICTURE_CODECS["jpeg"]]
+    return [JpegCoder(quality, size) for quality in PICTURE_CODECS["jpeg"]]
 
 
 @overload
@@ -228,8 +229,9 @@ def _measured(
         if tally.spoilt:
             measured.spoilt.append(f"{codec}-{level} of {cut or 'the picture'} is not offered: {tally.spoilt}")
             continue
-        finer = [other for other in coders if other.codec == codec and other.level > level]
-        row = tally.row(whole, samples, cut=cut, codec=codec, level=level, rank=len(finer))
+        alike = [its for other, its in zip(coders, tallies, strict=True) if other.codec == codec]
+        rank = sum(its.mean_bytes > tally.mean_bytes for its in alike)
+        row = tally.row(whole, samples, cut=cut, codec=codec, level=level, rank=rank)
         measured.rows.append(row)
         measured.times[f"encode {row.point}"] = part_timing(tally.encode_ms)
         measured.times[f"decode {row.point}"] = part_timing(tally.decode_ms)

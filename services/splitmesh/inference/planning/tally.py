@@ -64,6 +64,11 @@ class Tally:
     uncodable: bool = False
     """The reason is the coder's own."""
 
+    @property
+    def mean_bytes(self) -> float:
+        """Of payloads that follow another, where the coder is stateful and there are any; 0 before the first."""
+        return float(np.mean(self.bytes or self.key_bytes or [0]))
+
     def sent(self, size: int, *, follows: bool) -> None:
         (self.bytes if follows or not self.stateful else self.key_bytes).append(size)
 
@@ -85,7 +90,7 @@ class Tally:
             cut=cut,
             codec=codec,
             level=level,
-            bytes_mean=float(np.mean(sizes)),
+            bytes_mean=self.mean_bytes,
             bytes_p95=float(np.quantile(sizes, 0.95)),
             key_bytes=float(np.mean(self.key_bytes)) if self.key_bytes else 0.0,
             fidelity=fidelity_estimate(agreements, told, rank=rank),
