@@ -47,7 +47,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "edge": frozenset({"numpy", "psutil"}),
     "cloud": frozenset({"numpy", "psutil"}),
     "lab": frozenset({"numpy", "psutil", "rich", "matplotlib", "prometheus_client", "click"}),
-    "cli": frozenset({"numpy", "click", "rich", "prometheus_client", "psutil", "platformdirs"}),
+    "cli": frozenset({"numpy", "click", "rich", "prometheus_client", "psutil", "platformdirs", "matplotlib"}),
 }
 
 IMPURE = frozenset(

@@ -37,27 +37,46 @@ def read_footage(videos: Sequence[str], folders: Sequence[Path], manifest: Manif
     total = len(videos) + len(folders)
     progress("frames", 0.0)
     for done, video in enumerate(videos, 1):
-        clips.extend(_video(video, preparer))
+        clips.extend(_video(video, preparer, CONSECUTIVE, SPREAD))
         progress("frames", done / total)
     for done, folder in enumerate(folders, len(videos) + 1):
-        pictures = read_pictures(evenly(picture_files(folder), STILLS))
-        clips.append(Clip(tuple(_copied(preparer.prepare(picture)) for picture in pictures), None))
+        clips.append(_stills(evenly(picture_files(folder), STILLS), preparer))
         progress("frames", done / total)
     return Footage(tuple(clips))
 
 
-def _video(url: str, preparer: Preparer) -> list[Clip]:
+def read_beginning(
+    video: str, folder: Path | None, manifest: Manifest, *, frames: int, progress: Progress
+) -> Footage:
+    """The first `frames` frames of `video` as one clip, and all pictures of `folder` as another.
+
+    Raises as `read_footage` does.
+    """
+    preparer = Preparer.from_manifest(manifest)
+    progress("frames", 0.0)
+    clips = _video(video, preparer, frames, 0)
+    if folder is not None:
+        clips.append(_stills(picture_files(folder), preparer))
+    progress("frames", 1.0)
+    return Footage(tuple(clips))
+
+
+def _stills(paths: list[Path], preparer: Preparer) -> Clip:
+    return Clip(tuple(_copied(preparer.prepare(picture)) for picture in read_pictures(paths)), None)
+
+
+def _video(url: str, preparer: Preparer, consecutive: int, spread: int) -> list[Clip]:
     """The beginning, frame by frame; of a file also frames spread over what follows, as stills."""
     with open_source(url, pace=False, give_up_after_s=_OPEN_S) as video:
         try:
             info = video.wait_opened(_OPEN_S)
-            row = _take(video, preparer, CONSECUTIVE, every=1)
-            spread = [] if info.live else _take(video, preparer, SPREAD, every=_stride(info))
+            row = _take(video, preparer, consecutive, every=1)
+            further = [] if info.live else _take(video, preparer, spread, every=_stride(info))
         except TimeoutError as exc:
             raise SourceError("the source brings no frames", url=url, retryable=True) from exc
     if not row:
         raise SourceError("the source has no picture", url=info.url)
-    return [Clip(tuple(row), 1000.0 / info.fps), *([Clip(tuple(spread), None)] if spread else [])]
+    return [Clip(tuple(row), 1000.0 / info.fps), *([Clip(tuple(further), None)] if further else [])]
 
 
 def _stride(info: SourceInfo) -> int:
