@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup lab test unit ci lint format type proto proto-write check-arm check-weights ship-plan integration e2e \
+.PHONY: help setup lab test unit ci lint format type proto proto-write fuzz check-arm check-weights ship-plan integration e2e \
 	bench bench-lab bench-thin bench-overhead bench-track bench-codec bench-link models-report \
 	soak docs lock lock-upgrade clean
 
@@ -89,6 +89,9 @@ integration: $(STAMP) ## Contract and integration tests only: real broker, real 
 e2e: $(STAMP) ## End-to-end tests: the commands as a user starts them, with real tools around them.
 	@echo "tests that need a system package which is absent are skipped; tests/e2e/README.md has the apt line"
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+fuzz: $(STAMP) ## A million mutated payloads for every decoder; an hour or more. ARGS='--only u8lz4 --seconds 300 --more'
+	@$(BIN)/python -m tools.fuzz $(ARGS)
 
 check-arm: $(STAMP) ## Every package that an edge needs has a wheel for 64-bit ARM Linux, Python 3.11 to 3.13.
 	@$(BIN)/python tools/check_arm.py $(ARGS)
