@@ -5,7 +5,7 @@ Codes nothing itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from splitmesh.codec.container import Buffer
 from splitmesh.codec.features import decode_features, encode_features
+from splitmesh.codec.picture import JpegCoder
+from splitmesh.codec.registry import PICTURE_CODECS
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
@@ -76,3 +78,16 @@ class StatelessFeatures:
 
     def reset(self) -> None:
         """Nothing is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureKind:
+    """A way to code pictures, at the levels that calibration measures."""
+
+    codec: str
+    levels: tuple[int, ...]
+    make: Callable[[int, tuple[int, int]], PictureCoder]
+    """Level and size (H, W) → a new coder."""
+
+
+JPEG = PictureKind("jpeg", PICTURE_CODECS["jpeg"], JpegCoder)

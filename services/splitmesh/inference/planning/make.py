@@ -21,7 +21,7 @@ from splitmesh.inference.planning.cutting import Cutting, cut_up
 from splitmesh.inference.planning.examine import Kept, Trial
 from splitmesh.inference.planning.finish import Finish
 from splitmesh.inference.planning.parity import open_part
-from splitmesh.inference.planning.rates import Measured, cut_rates, picture_rates
+from splitmesh.inference.planning.rates import Measured, coder_rates, cut_rates, picture_coders
 from splitmesh.inference.planning.request import PlanRequest, plan_key
 from splitmesh.inference.planning.small import SMALL, Small, add_small, why_not_offered
 from splitmesh.inference.planning.stages import Progress, each, quiet, slice_of, stage
@@ -176,7 +176,8 @@ class _Making:
             session = self.whole.session
             part = open_part(*each_kept.located, threads=session.threads, providers=self.request.providers)
             total.extend(cut_rates(self.whole, part, evaluated, slice_of(step, index, count)))
-        total.extend(picture_rates(self.whole, evaluated, slice_of(step, count - 1, count)))
+        pictures = [coder for kind in self.request.pictures for coder in picture_coders(self.whole, kind)]
+        total.extend(coder_rates(self.whole, None, evaluated, pictures, slice_of(step, count - 1, count)))
         self.rows += total.rows
         self.times |= total.times
         self.notes += total.spoilt

@@ -9,9 +9,8 @@ from typing import Any, overload
 
 import numpy as np
 
-from splitmesh.codec.coders import FeatureCoder, PictureCoder, StatelessFeatures
-from splitmesh.codec.picture import JpegCoder
-from splitmesh.codec.registry import CODECS, FEATURE_CODECS, PICTURE_CODECS
+from splitmesh.codec.coders import FeatureCoder, PictureCoder, PictureKind, StatelessFeatures
+from splitmesh.codec.registry import CODECS, FEATURE_CODECS
 from splitmesh.errors import CodecError, InferenceError
 from splitmesh.inference.planning.parity import Part
 from splitmesh.inference.planning.stages import Step, each, quiet
@@ -58,10 +57,9 @@ def feature_coders(part: Part) -> list[FeatureCoder]:
     ]
 
 
-def picture_coders(whole: Whole) -> list[PictureCoder]:
-    """Every picture codec × quality that needs neither state nor a video library."""
-    size = (whole.manifest.height, whole.manifest.width)
-    return [JpegCoder(quality, size) for quality in PICTURE_CODECS["jpeg"]]
+def picture_coders(whole: Whole, kind: PictureKind) -> list[PictureCoder]:
+    """One per level of `kind`."""
+    return [kind.make(level, (whole.manifest.height, whole.manifest.width)) for level in kind.levels]
 
 
 @overload
@@ -138,11 +136,6 @@ def coder_tallies(
 def cut_rates(whole: Whole, part: Part, samples: Sequence[Sample], step: Step) -> Measured:
     """Every codec × level on this cut that needs neither table nor state. Raises as `coder_rates` does."""
     return coder_rates(whole, part, samples, feature_coders(part), step)
-
-
-def picture_rates(whole: Whole, samples: Sequence[Sample], step: Step) -> Measured:
-    """Every picture codec × quality on the model's input picture."""
-    return coder_rates(whole, None, samples, picture_coders(whole), step)
 
 
 def local_rates(

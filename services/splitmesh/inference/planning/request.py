@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from splitmesh.codec.registry import FEATURE_CODECS, PICTURE_CODECS
+from splitmesh.codec.coders import JPEG, PictureKind
+from splitmesh.codec.registry import CODECS, FEATURE_CODECS
 from splitmesh.plan.bundle.format import anchors_bytes, manifest_json
 from splitmesh.plan.bundle.schema import PlanKey
 from splitmesh.plan.footage import Footage
@@ -55,6 +56,8 @@ class PlanRequest:
     int8: bool = False
     """Try the model and the heads of kept cuts in 8-bit integers too."""
     small: SmallModel | None = None
+    pictures: tuple[PictureKind, ...] = (JPEG,)
+    """Ways to code the picture that are measured; those of a video library come from outside."""
 
     @property
     def options(self) -> str:
@@ -69,7 +72,8 @@ def plan_key(request: PlanRequest, footage: Footage) -> PlanKey:
         model_sha256=model_sha256(request.model_path),
         manifest_sha256=hashlib.sha256(manifest_json(request.manifest)).hexdigest(),
         anchors_sha256="" if request.anchors is None else hashlib.sha256(anchors_bytes(request.anchors)).hexdigest(),
-        codecs={**FEATURE_CODECS, **PICTURE_CODECS},
+        codecs={name: CODECS[name].levels for name in FEATURE_CODECS}
+        | {kind.codec: kind.levels for kind in request.pictures},
         footage_sha256=footage.sha256,
         options=request.options,
     )

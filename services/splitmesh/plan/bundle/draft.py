@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
+from splitmesh.codec.compact.table import CompactTable
 from splitmesh.errors import ModelError, OutputError
 from splitmesh.plan.bundle import format as folder_format
-from splitmesh.plan.bundle.format import PARTS, PROFILES, part_file
+from splitmesh.plan.bundle.format import PARTS, PROFILES, part_file, table_file
 from splitmesh.plan.bundle.read import Bundle, is_plan, read_bundle
 from splitmesh.plan.bundle.schema import PlanFile, ProfileFile
 from splitmesh.plan.bundle.weights import WeightStore
@@ -88,13 +89,17 @@ class BundleDraft:
 
     def drop_cut(self, name: str) -> None:
         """Remove every part of the cut; weights that only it used stay in the store."""
-        for path in (self.folder / PARTS).glob(f"{name}.*.onnx"):
+        for path in (self.folder / PARTS).glob(f"{name}.*"):
             self._files.pop(f"{PARTS}/{path.name}", None)
             path.unlink()
 
     def add_variant(self, file_name: str, model: ModelProto) -> Path:
         """Another model into `parts/`, e.g. "full.int8.onnx", "<cut>.head.int8.onnx", "small.onnx"."""
         return self._add_model(f"{PARTS}/{file_name}", model)
+
+    def add_table(self, cut: str, table: CompactTable) -> None:
+        """The calibration table of a cut."""
+        self.add(table_file(cut), table.to_bytes())
 
     def drop_variant(self, file_name: str) -> None:
         """Undo `add_variant`."""

@@ -7,6 +7,7 @@ Refuses what this version does not know rather than reading half of it.
               manifest.json  anchors.npy  how the model is fed and read; anchors only where boxes need them
               parts/full.onnx  parts/<cut>.{head,tail}.onnx  parts/weights.bin
               parts/full.int8.onnx  parts/<cut>.head.int8.onnx  parts/small.onnx    variants, where there are any
+              parts/<cut>.table                   calibration of a cut's codecs, where frames were there to fit it
               small.json  small.npy               manifest and anchors of the smaller model
               profiles/<device class>.json                   times; no part of what plan.pb vouches for
 """
@@ -133,10 +134,17 @@ def parse_profile(data: bytes, *, plan_sha256: str, where: Path) -> ProfileFile:
     return profile
 
 
+def table_file(cut: str) -> str:
+    """Name of a cut's calibration table within the folder."""
+    return f"{PARTS}/{cut}.table"
+
+
 def check_files(plan: PlanFile, *, where: str) -> None:
     """Raises ModelError unless `plan.files` names what its cuts and rows need, and nothing of cuts it has not."""
     needed = {MANIFEST, FULL}
     needed |= {part_file(cut.name, part) for cut in plan.cuts for part in ("head", "tail")}
+    tables = {table_file(cut.name) for cut in plan.cuts if cut.table_id}
+    needed |= tables
     for row in plan.rows:
         if row.variant == "small":
             needed.add(SMALL_MANIFEST)
@@ -148,6 +156,7 @@ def check_files(plan: PlanFile, *, where: str) -> None:
     for name in sorted(plan.files):
         stem = Path(name).name.split(".")
         known = len(stem) < 3 or stem[1] not in ("head", "tail") or stem[0] in cuts
+        known = known and (stem[-1] != "table" or name in tables)
         if not _FILE_NAME.fullmatch(name) or not known:
             raise ModelError(f"{where} lists {name!r}, which no plan of these cuts has", advice=REBUILD)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from splitmesh.errors import ModelError
+from splitmesh.codec.compact.table import CompactTable
+from splitmesh.errors import CodecError, ModelError
 from splitmesh.plan.answers.postprocess import PostprocessFn, build_postprocess
 from splitmesh.plan.answers.relabel import relabelled
 from splitmesh.plan.bundle import format as folder_format
@@ -107,6 +108,30 @@ class Bundle:
 
     def tail_path(self, cut: str) -> Path:
         return self._listed(folder_format.part_file(self.cut(cut).name, "tail"))
+
+    def table(self, cut: str) -> CompactTable | None:
+        """The calibration table of a cut, read once; None if the plan has none for it.
+
+        Raises ModelError for a cut that is not there, and for a table that is damaged or of another cut.
+        """
+        entry = self.cut(cut)
+        if entry.table_id and cut not in self._tables:
+            self._tables[cut] = self._read_table(entry)
+        return self._tables.get(cut)
+
+    def _read_table(self, entry: CutEntry) -> CompactTable:
+        path = self._listed(folder_format.table_file(entry.name))
+        try:
+            table = CompactTable.from_bytes(folder_format.read_limited(path))
+        except CodecError as exc:
+            raise ModelError(f"{path} is damaged: {exc.message}", advice=folder_format.REBUILD) from exc
+        if table.id != entry.table_id or {t.name: t.shape for t in table.tensors} != entry.shapes:
+            raise ModelError(f"{path} is not the table of cut {entry.name}", advice=folder_format.REBUILD)
+        return table
+
+    @cached_property
+    def _tables(self) -> dict[str, CompactTable]:
+        return {}
 
     def local_path(self, variant: str) -> Path:
         """The whole model in one of its forms: "", "int8", "small". Raises ModelError if it is not there."""
