@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -18,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
 
 from splitmesh.cli.bench.tables import NAMES
+from splitmesh.errors import OutputError
 from splitmesh.plan.bd_rate import HIGH, LOW, frontier
 from splitmesh.plan.bundle.draft import write_atomically
 from splitmesh.provision.codec_bench.curves import ANCHORS, PICTURE, Comparison, Curve
@@ -46,41 +48,52 @@ _LEAST = 0.70
 """Fidelity at which a panel ends below."""
 
 
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One cut of one comparison."""
+
+    comparison: Comparison
+    cut: str
+    title: str
+
+
 def write_plot(comparison: Comparison, out: Path) -> None:
-    """As PNG, or what `out` ends with. Raises OutputError."""
+    """A panel per cut, in the format that the name `out` ends with. Raises OutputError."""
+    panels = [Panel(comparison, cut, cut) for cut in comparison.cuts]
+    save(draw(panels, _title(comparison)), out)
+
+
+def save(figure: Figure, out: Path) -> None:
+    """Raises OutputError, also for a name that ends with no format of pictures."""
+    kind = out.suffix.removeprefix(".").lower()
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise OutputError(
+            f"{out} names no format of pictures", path=str(out), advice="end it with .png, .svg or .pdf"
+        )
     with io.BytesIO() as data:
-        draw(comparison).savefig(data, format=out.suffix.removeprefix(".") or "png", dpi=130)
+        figure.savefig(data, format=kind, dpi=130)
         write_atomically(out, data.getvalue())
 
 
-def draw(comparison: Comparison, title: str = "") -> Figure:
-    """A panel per cut, at most three in a row."""
-    cuts = comparison.cuts or [PICTURE]
-    columns = 2 if len(cuts) == 4 else min(len(cuts), 3)
-    rows = math.ceil(len(cuts) / columns)
+def draw(panels: Sequence[Panel], title: str) -> Figure:
+    """All panels with the same axes, at most three in a row."""
+    columns = 2 if len(panels) in (2, 4) else min(len(panels), 3)
+    rows = math.ceil(len(panels) / columns)
     with rc_context({"font.family": "sans-serif", "font.size": 9, "text.color": _INK, "axes.labelcolor": _SOFT}):
         figure = Figure(figsize=(1.2 + 4.4 * columns, 1.5 + 3.5 * rows), facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
-        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        for panel, cut in zip(panels, cuts, strict=False):
-            _panel(panel, comparison, cut)
-        for panel in panels[len(cuts) :]:
-            panel.set_axis_off()
-        for panel in panels[len(cuts) - columns : len(cuts)]:
-            panel.set_xlabel("bytes per frame, mean")
-            panel.tick_params(labelbottom=True)
-        for index in range(0, len(cuts), columns):
-            panels[index].set_ylabel(f"fidelity, {comparison.measure}")
-        lines = {line.get_label(): line for panel in panels[: len(cuts)] for line in panel.get_lines()}
-        shown = {str(name): line for name, line in lines.items() if not str(name).startswith("_")}
-        figure.legend(
-            shown.values(),
-            shown.keys(),
-            loc="outside lower center",
-            ncols=min(len(shown), 5 * columns),
-            frameon=False,
-        )
-        figure.suptitle(title or _title(comparison), x=0.01, ha="left", fontsize=11, fontweight="bold")
+        every = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes, panel in zip(every, panels, strict=False):
+            _draw_panel(axes, panel)
+        for axes in every[len(panels) :]:
+            axes.set_axis_off()
+        for axes in every[len(panels) - columns : len(panels)]:
+            axes.set_xlabel("bytes per frame, mean")
+            axes.tick_params(labelbottom=True)
+        for first in range(0, len(panels), columns):
+            every[first].set_ylabel(f"fidelity, {panels[first].comparison.measure}")
+        _legend(figure, every[: len(panels)], most=5 * columns)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return figure
 
 
@@ -91,11 +104,17 @@ def _title(comparison: Comparison) -> str:
     return f"{comparison.model}: the same answer in how many bytes? {frames['video']} frames{stills}{seen}"
 
 
-def _panel(axes: Axes, comparison: Comparison, cut: str) -> None:
+def _legend(figure: Figure, every: Iterable[Axes], *, most: int) -> None:
+    lines = {str(line.get_label()): line for axes in every for line in axes.get_lines()}
+    shown = {name: line for name, line in lines.items() if not name.startswith("_")}
+    columns = min(len(shown), most)
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.axhspan(LOW, HIGH, color=_BAND, linewidth=0, zorder=0)
-    mine = [curve for curve in comparison.curves if curve.cut == cut]
-    pictures = [curve for curve in comparison.curves if curve.cut == PICTURE]
-    for curve in dict.fromkeys((*pictures, *mine)):
+    mine = [curve for curve in panel.comparison.curves if curve.cut == panel.cut]
+    for curve in (*(curve for curve in panel.comparison.curves if curve.cut == PICTURE), *mine):
         _line(axes, curve)
     axes.set_xscale("log")
     axes.set_ylim(_LEAST, 1.004)
@@ -108,8 +127,8 @@ def _panel(axes: Axes, comparison: Comparison, cut: str) -> None:
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0, labelcolor=_SOFT)
-    axes.set_title(cut or "picture", loc="left", fontsize=9.5, fontweight="bold")
-    saved = _saved(comparison, mine)
+    axes.set_title(panel.title, loc="left", fontsize=9.5, fontweight="bold")
+    saved = _saved(panel.comparison, mine)
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2.0}
     axes.text(0.985, 0.02, saved, transform=axes.transAxes, ha="right", va="bottom", fontsize=8, bbox=box)
 
