@@ -10,15 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from splitmesh.codec.features import decode_features, encode_features
-from splitmesh.codec.picture import decode_picture, encode_picture
 from splitmesh.inference.energy import EnergyMeter
 from splitmesh.inference.planning.parity import Part, open_part
 from splitmesh.inference.planning.stages import Step, each
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.inference.profile import energy_of_run_mj, part_timing, take_turns
 from splitmesh.inference.session import open_session
-from splitmesh.plan.bundle.schema import PartTiming, RateRow, Strip
+from splitmesh.plan.bundle.schema import PartTiming, Strip
 from splitmesh.plan.cuts.extract import Arrays
 from splitmesh.plan.footage import Rgb
 
@@ -31,7 +29,6 @@ BATCH_BYTES = 400_000_000
 """Memory that a batch may take; larger ones are not timed here, so that planning stays small."""
 _RUN_PER_FRONTIER = 4.0
 """What a run takes at its peak, in sizes of its largest frontier: measured 2 … 4, the runtime's reserve included."""
-CODING_ROUNDS = 8
 
 Located = tuple[str, dict[str, tuple[int, ...]], tuple[Path, Path]]
 """A cut's name, wire shapes and the paths of head and tail."""
@@ -144,42 +141,3 @@ def _batched(part: Part, inputs: Arrays, batches: Sequence[int]) -> dict[str, li
         for size in batches
     }
     return take_turns(calls, runs=BATCH_ROUNDS, warmup=1, budget_s=BATCH_BUDGET_S)
-
-
-def coding_times(
-    whole: Whole,
-    cuts: Sequence[Located],
-    rows: Sequence[RateRow],
-    picture: Rgb,
-    step: Step,
-    *,
-    providers: Sequence[str],
-) -> dict[str, PartTiming]:
-    """Times of "encode <point>" and "decode <point>" for all `rows` of the model itself on one picture.
-
-    What a variant of a head makes is of the same shape, and takes the same time to code.
-    """
-    located = {cut[0]: cut for cut in cuts}
-    times: dict[str, PartTiming] = {}
-    plain = [row for row in rows if row.codec and not row.variant]
-    for cut in each(sorted({row.cut for row in plain}), step):
-        mine = [row for row in plain if row.cut == cut]
-        if not cut:
-            for row in mine:
-                times |= _coding(row, partial(encode_picture, picture, quality=row.level), _picture_decoder(picture))
-            continue
-        part = open_part(*located[cut], threads=whole.session.threads, providers=providers)
-        tensors = part.head.run(whole.inputs(picture))
-        decode = partial(decode_features, expect=part.shapes)
-        for row in mine:
-            times |= _coding(row, partial(encode_features, tensors, codec=row.codec, level=row.level), decode)
-    return times
-
-
-def _picture_decoder(picture: Rgb) -> Callable[[bytes], object]:
-    return partial(decode_picture, expect=(picture.shape[0], picture.shape[1]))
-
-
-def _coding(row: RateRow, encode: Callable[[], bytes], decode: Callable[[bytes], object]) -> dict[str, PartTiming]:
-    rounds = take_turns({"encode": encode, "decode": partial(decode, encode())}, runs=CODING_ROUNDS)
-    return {f"{name} {row.point}": part_timing(values) for name, values in rounds.items()}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 
+from splitmesh.codec.coders import JPEG, PictureKind
 from splitmesh.errors import ModelError
 from splitmesh.inference.energy import energy_meter
+from splitmesh.inference.planning.coding_times import coding_times
 from splitmesh.inference.planning.cutting import precision_of
 from splitmesh.inference.planning.make import parity_samples, profile_of
 from splitmesh.inference.planning.parity import Verdict, check_parity, failed, open_part
 from splitmesh.inference.planning.stages import Progress, each, slice_of, stage
-from splitmesh.inference.planning.times import Located, affordable_batches, coding_times, part_times
+from splitmesh.inference.planning.times import Located, affordable_batches, part_times
 from splitmesh.inference.planning.variants import variant_files
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.inference.session import open_session
@@ -51,6 +55,7 @@ def measure_profile(
     threads: int = 1,
     providers: tuple[str, ...] = ("auto",),
     edge_slowdown: float = 1.0,
+    pictures: Sequence[PictureKind] = (JPEG,),
     progress: Progress,
 ) -> Bundle:
     """Add the profile of this machine to a plan's folder. Returns the plan with it selected.
@@ -64,6 +69,7 @@ def measure_profile(
         threads=threads,
         providers=providers,
         edge_slowdown=edge_slowdown,
+        pictures=pictures,
         progress=progress,
     )
     add_profile(bundle.folder, profile)
@@ -78,11 +84,13 @@ def measured_profile(
     threads: int = 1,
     providers: tuple[str, ...] = ("auto",),
     edge_slowdown: float = 1.0,
+    pictures: Sequence[PictureKind] = (JPEG,),
     progress: Progress,
 ) -> ProfileFile:
     """Measure every part and codec of a plan on this machine; the plan's folder stays as it is.
 
-    On a frame of `footage`, else on a made-up picture: times hardly depend on it. progress: stage "profile".
+    On a frame of `footage`, else on a made-up picture: times hardly depend on it. pictures: the ways to code pictures
+    that this process has; points of others get no times, and so are none. progress: stage "profile".
     Raises ModelError, InferenceError, FrameShapeError.
     """
     whole = _whole(bundle, threads, providers)
@@ -101,7 +109,16 @@ def measured_profile(
         variants=variant_files(bundle),
         meter=energy_meter(),
     )
-    times |= coding_times(whole, cuts, bundle.plan.rows, picture, slice_of(step, 1, 2), providers=providers)
+    times |= coding_times(
+        whole,
+        cuts,
+        bundle.plan.rows,
+        picture,
+        slice_of(step, 1, 2),
+        providers=providers,
+        tables={cut.name: table for cut in bundle.cuts if (table := bundle.table(cut.name)) is not None},
+        pictures=pictures,
+    )
     return profile_of(bundle, whole, times, name=device_class, edge_slowdown=edge_slowdown)
 
 

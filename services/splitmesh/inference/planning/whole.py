@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from splitmesh.errors import InferenceError
 from splitmesh.frames.answer import Answer
+from splitmesh.frames.fidelity import tells
 from splitmesh.frames.normalize import Normalizer
 from splitmesh.inference.session import Session, open_session
 from splitmesh.plan.answers.metrics import distribution
@@ -64,6 +65,11 @@ class Whole:
     def reference(self, sample: Sample) -> Answer:
         """The whole model's own answer, computed once per frame."""
         return self._reference(sample)[0]
+
+    def tells(self, sample: Sample) -> bool:
+        """False where the whole model finds nothing: finding nothing too then proves nothing."""
+        answer = self.reference(sample)
+        return tells(self.kind, answer, answer)
 
     def reference_distribution(self, sample: Sample) -> F64 | None:
         """The class probabilities (C,) that the whole model gives; None for other kinds than classifiers."""
