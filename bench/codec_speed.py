@@ -2,8 +2,10 @@
 
 Usage: python bench/codec_speed.py [--out bench/results/codec_speed.json]
 
-One thread; medians. Tensors are synthetic (smooth fields with noise, per-channel scale and offset), so sizes only
-tell codecs apart; the sizes of a real cut are those in its plan's calibration table.
+One thread; medians of its processor time, MB/s of float32 (of pixels for pictures). `numpy` is a plain quantiser
+without entropy coding, `copy` a copy of the tensor; "×" is a row's time relative to the first of its shape. Tensors
+are synthetic (smooth fields with noise, per-channel scale and offset), so sizes only tell codecs apart; the sizes of
+a real cut are those in its plan's calibration table.
 """
 
 from __future__ import annotations
@@ -30,14 +32,26 @@ PICTURES = ((300, 300), (640, 640))
 
 
 def median_ms(act: Callable[[], object], *, at_least_s: float = 0.12) -> float:
-    """Median duration of `act` in milliseconds, over at least 15 runs."""
+    """Median processor time of `act` in milliseconds, over at least 15 runs."""
     act()
     runs: list[float] = []
     while len(runs) < 15 or sum(runs) < at_least_s:
-        start = time.perf_counter()
+        start = time.thread_time()
         act()
-        runs.append(time.perf_counter() - start)
+        runs.append(time.thread_time() - start)
     return statistics.median(runs) * 1e3
+
+
+def plain_quantise(tensor: npt.NDArray[np.float32]) -> bytes:
+    """8 bits per element the straightforward way, without entropy coding: what a codec's speed is compared with."""
+    low, high = tensor.min(axis=(2, 3), keepdims=True), tensor.max(axis=(2, 3), keepdims=True)
+    symbols: bytes = ((tensor - low) * (255 / (high - low)) + 0.5).clip(0, 255).astype(np.uint8).tobytes()
+    return symbols
+
+
+def plain_dequantise(symbols: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    scale = np.full((1, shape[1], 1, 1), 1 / 255, np.float32)
+    return np.frombuffer(symbols, np.uint8).reshape(shape).astype(np.float32) * scale + scale
 
 
 def field(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:
@@ -68,13 +82,26 @@ def measure() -> list[dict[str, Any]]:
                 "decode_mb_per_s": round(raw.nbytes / 1e3 / decode_ms, 1),
             }
         )
+        first = next(r for r in rows if r["shape"] == rows[-1]["shape"])
+        rows[-1]["encode_of_first"] = round(rows[-1]["encode_ms"] / first["encode_ms"], 2)
+        rows[-1]["decode_of_first"] = round(rows[-1]["decode_ms"] / first["decode_ms"], 2)
         print(
-            "{codec:>7}-{level:<3} {shape!s:18} {payload_bytes:>8} B enc {encode_ms:7.3f} ms "
-            "{encode_mb_per_s:>7} MB/s dec {decode_ms:7.3f} ms {decode_mb_per_s:>7} MB/s".format(**rows[-1])
+            "{codec:>8}-{level:<3} {shape!s:18} {payload_bytes:>8} B  "
+            "encode {encode_ms:7.3f} ms {encode_mb_per_s:>7} MB/s ×{encode_of_first:<5} "
+            "decode {decode_ms:7.3f} ms {decode_mb_per_s:>7} MB/s "
+            "×{decode_of_first}".format(**rows[-1])
         )
 
     for shape in SHAPES:
         tensor = field(shape, rng)
+        symbols = plain_quantise(tensor)
+        encode_ms, decode_ms = (
+            median_ms(partial(plain_quantise, tensor)),
+            median_ms(partial(plain_dequantise, symbols, shape)),
+        )
+        row("numpy", 8, tensor, symbols, encode_ms, decode_ms)
+        copy_ms = median_ms(tensor.copy)
+        row("copy", 32, tensor, tensor.tobytes(), copy_ms, copy_ms)
         for codec, levels in FEATURE_CODECS.items():
             for level in levels:
                 payload = encode_features({"cut": tensor}, codec=codec, level=level)

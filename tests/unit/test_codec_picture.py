@@ -53,7 +53,7 @@ def test_views_that_are_not_contiguous_are_coded_as_seen() -> None:
 
 @pytest.mark.parametrize("quality", [0, 101, -1])
 def test_quality_out_of_range(quality: int) -> None:
-    with pytest.raises(CodecError, match="quality"):
+    with pytest.raises(CodecError, match="level"):
         encode_picture(scene(), quality=quality)
 
 

@@ -64,14 +64,8 @@ def codec_name(number: int) -> str:
 
 
 def check_level(codec: str, level: int) -> None:
-    """Raises CodecError unless `level` is one of the levels of `codec`; a picture codec takes any within its bounds."""
-    facts = CODECS.get(codec)
-    if facts is not None and facts.kind == "picture":
-        if not facts.low <= level <= facts.high:
-            raise CodecError(f"quality {level} of {codec} is outside {facts.low} … {facts.high}")
-        return
-    levels = FEATURE_CODECS.get(codec)
-    if levels is None:
-        raise CodecError(f"unknown feature codec {codec!r}", advice=f"known: {', '.join(FEATURE_CODECS)}")
-    if level not in levels:
-        raise CodecError(f"level {level} of {codec} is not one of {', '.join(map(str, levels))}")
+    """Raises CodecError unless `codec` is known and `level` within its bounds."""
+    wire_id(codec)
+    facts = CODECS[codec]
+    if not facts.low <= level <= facts.high:
+        raise CodecError(f"level {level} of {codec} is outside {facts.low} … {facts.high}")
