@@ -13,11 +13,11 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup lab test unit ci lint format type proto proto-write fuzz check-arm check-weights ship-plan integration e2e \
-	bench bench-lab bench-thin bench-overhead bench-track bench-codec bench-link models-report \
+	bench bench-lab bench-thin bench-overhead bench-track bench-codec bench-codec-speed bench-link models-report \
 	soak docs lock lock-upgrade clean
 
 help: ## Show this list.
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # -- environment ------------------------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ ship-plan: $(STAMP) ## Measure the plan that ships with the default model anew. 
 
 # -- measurements: each writes JSON and PNG under bench/results/ ----------------------------------------------------
 
-bench: bench-codec bench-track bench-link bench-overhead bench-thin bench-lab ## All benchmarks.
+bench: bench-codec-speed bench-codec bench-track bench-link bench-overhead bench-thin bench-lab ## All benchmarks.
 
 bench-lab: $(STAMP) ## The adaptive policy against the fixed ones, over the lab's link.
 	@$(BIN)/python -m bench.lab $(ARGS)
@@ -118,7 +118,10 @@ bench-overhead: $(STAMP) ## What decisions, codecs and telemetry cost per frame.
 bench-track: $(STAMP) ## Carrying answers forward against repeating the last one.
 	@$(BIN)/python -m bench.track_fidelity $(ARGS)
 
-bench-codec: $(STAMP) ## Codec speed and size, one thread.
+bench-codec: $(STAMP) ## Bytes against fidelity of every codec, beside JPEG, WebP, x264; half an hour. ARGS='--images DIR'
+	@$(BIN)/python -m bench.codec_rates $(ARGS)
+
+bench-codec-speed: $(STAMP) ## Codec speed and size on made-up tensors, one thread.
 	@$(BIN)/python -m bench.codec_speed $(ARGS)
 
 bench-link: $(STAMP) ## How well the emulated link keeps to its trace.

@@ -61,6 +61,11 @@ def read_beginning(
     return Footage(tuple(clips))
 
 
+def read_pictures_of(folder: Path, manifest: Manifest) -> Footage:
+    """All pictures of `folder`. Raises SourceError if there are none, DecodeError for a damaged one."""
+    return Footage((_stills(picture_files(folder), Preparer.from_manifest(manifest)),))
+
+
 def _stills(paths: list[Path], preparer: Preparer) -> Clip:
     return Clip(tuple(_copied(preparer.prepare(picture)) for picture in read_pictures(paths)), None)
 

@@ -1,0 +1,172 @@
+"""Comparing codecs: which levels a curve is drawn through, JSON, tables, picture, and the promised figures."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from bench.codec_claims import Claim, claims, fold_of
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from splitmesh.cli.bench.plot import write_plot
+from splitmesh.cli.bench.tables import show_comparison
+from splitmesh.errors import OutputError
+from splitmesh.provision.codec_bench.curves import Comparison, Curve, CurvePoint, CutTimes, comparison_of
+from splitmesh.provision.codec_bench.sweep import PROBED, bracketing_levels
+
+
+def logistic(middle: float, width: float, level: int) -> float:
+    return 1 / (1 + math.exp(max(min((middle - level) / width, 50), -50)))
+
+
+@given(st.integers(30, 220), st.floats(2, 16))
+def test_levels_bracket_what_is_of_interest_and_little_more(middle: int, width: float) -> None:
+    asked: list[int] = []
+
+    def probe(levels: Sequence[int]) -> Mapping[int, float]:
+        asked.extend(levels)
+        return {level: logistic(middle, width, level) for level in levels}
+
+    levels = bracketing_levels(probe, 0, 255)
+    kept = [logistic(middle, width, level) for level in levels]
+    assert levels == sorted(set(levels)) and 5 <= len(levels) <= 9
+    assert kept[0] <= PROBED[0] or levels[0] == 0
+    assert kept[-1] >= PROBED[1] or levels[-1] == 255
+    reached = [level for level in range(256) if PROBED[0] < logistic(middle, width, level) < PROBED[1]]
+    assert levels[-1] - levels[0] <= len(reached) + 2 * 9, "a grid of eight levels around them, no more"
+    assert len(asked) <= 20
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ({}, []),
+        (dict.fromkeys(range(256), 0.3), [0, 255]),
+        (dict.fromkeys(range(256), 0.999), [0]),
+        ({64: 0.2}, [64]),
+    ],
+    ids=["none can be coded", "all alike and bad", "all are good", "one can be coded"],
+)
+def test_levels_of_codecs_with_little_to_choose(kept: Mapping[int, float], expected: list[int]) -> None:
+    levels = bracketing_levels(lambda asked: {level: kept[level] for level in asked if level in kept}, 0, 255)
+    assert set(levels) <= set(kept)
+    assert levels[:1] == expected[:1]
+
+
+def test_levels_that_can_not_be_coded_are_not_taken() -> None:
+    def probe(levels: Sequence[int]) -> Mapping[int, float]:
+        return {level: logistic(100, 40, level) for level in levels if level <= 160}
+
+    levels = bracketing_levels(probe, 0, 255)
+    assert levels and levels[-1] <= 160 and logistic(100, 40, levels[0]) < PROBED[0]
+
+
+def curve(cut: str, codec: str, factor: float, top: float = 1.0) -> Curve:
+    """Nine levels whose fidelity rises with the logarithm of bytes, at `factor` times the bytes of the others."""
+    points = []
+    for level in range(9):
+        fidelity = top - 0.03 * (8 - level)
+        size = 1000 * factor * 2**level
+        points.append(CurvePoint(level, size, fidelity, 8 * size / 23104, 0.4, 0.3))
+    return Curve(cut, codec, tuple(points))
+
+
+def comparison(model: str = "coco-ssdlite", content: str = "vtest.avi", **changes: object) -> Comparison:
+    facts: dict[str, object] = {
+        "model": model,
+        "measure": "F1@IoU0.5",
+        "frames": {"video": 150, "images": 0, "judged": 149},
+        "calibrated_on_this_footage": False,
+        "curves": (
+            curve("", "jpeg", 8),
+            curve("", "webp", 4),
+            curve("", "x264_inter", 0.5),
+            curve("n9-24x75x75", "compact", 4),
+            curve("n37-64x19x19", "compact", 1),
+            curve("n37-64x19x19", "temporal", 0.125),
+            curve("n37-64x19x19", "u8zstd", 6, top=0.6),
+        ),
+        "part_ms": {"n9-24x75x75": CutTimes(2.0, 9.0), "n37-64x19x19": CutTimes(5.0, 7.0)},
+        "left_out": ("video of n37-64x19x19: no encoder",),
+        "source": {"content": content},
+        **changes,
+    }
+    return Comparison(**facts)  # type: ignore[arg-type]
+
+
+def test_the_document_has_the_promised_form_and_is_read_again() -> None:
+    document = json.loads(json.dumps(comparison().document()))
+    assert document["bd_rate"]["n37-64x19x19"]["compact"] == {
+        "jpeg": -87.5, "webp": -75.0, "x264_intra": None, "x264_inter": 100.0,
+    }  # fmt: skip
+    assert document["bd_rate"]["n37-64x19x19"]["u8zstd"]["jpeg"] is None
+    missing = document["bd_rate_missing"]["n37-64x19x19"]
+    assert "too little in common" in missing["u8zstd"]["jpeg"]
+    assert missing["compact"] == {"x264_intra": "x264_intra was not measured"}
+    assert "jpeg" not in document["bd_rate"].get("", {}), "an anchor is not compared with itself"
+    points = document["curves"][0]["points"]
+    assert set(points[0]) == {"level", "bytes", "fidelity", "bits_per_element", "encode_ms", "decode_ms"}
+    assert comparison_of(document).document() == document
+
+
+def test_the_table_shows_every_codec_and_says_what_is_missing() -> None:
+    out = io.StringIO()
+    show_comparison(Console(file=out, width=120), comparison())
+    text = out.getvalue()
+    assert "150 frames, 149 of which show something" in text
+    assert "−87.5 %" in text and "–" in text and "no encoder" in text
+    for name in ("JPEG", "x264 inter", "temporal", "n9-24x75x75", "head 5.00 ms"):
+        assert name in text
+
+
+def test_the_picture_is_drawn_in_the_format_of_its_name(tmp_path: Path) -> None:
+    write_plot(comparison(), tmp_path / "codecs.png")
+    write_plot(comparison(), tmp_path / "codecs.svg")
+    assert (tmp_path / "codecs.png").read_bytes().startswith(b"\x89PNG")
+    drawn = (tmp_path / "codecs.svg").read_text()
+    assert drawn.startswith("<?xml") and len(drawn) > 10_000
+    with pytest.raises(OutputError, match="no format"):
+        write_plot(comparison(), tmp_path / "codecs")
+
+
+def told(*folds: Comparison) -> dict[str, Claim]:
+    return {claim.what: claim for claim in claims([fold_of(fold.document()) for fold in folds])}
+
+
+def test_promised_figures_follow_from_the_curves() -> None:
+    found = told(comparison())
+    intra = found["coco-ssdlite on vtest.avi, intra, bytes against jpeg"]
+    assert (intra.measured, intra.target, intra.holds) == (pytest.approx(-87.5), -88, False)
+    assert "n37" in intra.where, "the best cut, not the first"
+    webp = found["coco-ssdlite on vtest.avi, intra, bytes against webp"]
+    assert webp.measured == pytest.approx(-75)
+    inter = found["coco-ssdlite on vtest.avi, temporal, bytes against x264 inter from 0.95"]
+    assert inter.measured == pytest.approx(-75) and inter.target == -75
+    assert found["compact, encode time against the head's"].measured == pytest.approx(8)
+    assert found["temporal, decode time against the tail's"].measured == pytest.approx(100 * 0.3 / 7)
+    thin = next(claim for what, claim in found.items() if "fps" in what)
+    assert thin.measured == pytest.approx(125 * 2 ** (8 - 0.05 / 0.03) * 80 / 1000, rel=1e-3)
+
+
+def test_a_classifier_is_judged_by_the_coarsest_level_that_agrees() -> None:
+    found = told(comparison("mobilenet-v2"))
+    (claim,) = found.values()
+    assert claim.measured == pytest.approx(8 * 1000 * 2**8 / 23104, abs=1e-3) and not claim.holds
+    poor = comparison("mobilenet-v2", curves=(curve("n37-64x19x19", "compact", 1, top=0.9),))
+    (claim,) = told(poor).values()
+    assert math.isnan(claim.measured) and not claim.holds and str(claim).startswith("not shown")
+
+
+def test_what_was_not_measured_is_not_shown_and_never_holds() -> None:
+    found = told(comparison(curves=(curve("n37-64x19x19", "compact", 1),)))
+    claim = found["coco-ssdlite on vtest.avi, intra, bytes against jpeg"]
+    assert claim.document() == {
+        **{"what": claim.what, "unit": "%", "target": -88.0},
+        **{"measured": None, "where": "cut n37-64x19x19", "holds": False},
+    }
