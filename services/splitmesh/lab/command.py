@@ -99,7 +99,7 @@ def _conclude(lab: LabRun, display: Display) -> int:
     """Measure, tell and write; what fails here costs its own artifact, never the summary."""
     fidelity = _fidelity(lab, display)
     facts = _facts(lab)
-    summary = summarise(lab.records, facts, fidelity)
+    summary = summarise(lab.records, facts, fidelity, lab.ingredients.bundle.plan.rows)
     write_whole(lab.out / "summary.json", to_json(summary))
     data = PlotData(
         records=lab.records.records,

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from splitmesh.lab.report import amount, share, size
+from splitmesh.lab.cells import amount, share, size
 from splitmesh.lab.view import PLACE_STYLE, LiveView, line, render
 
 _LINE_EVERY_S = 5.0

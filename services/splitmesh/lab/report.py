@@ -12,11 +12,12 @@ from typing import Any
 
 from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
+from splitmesh.lab.cells import amount, bar, share, size, text_table
 from splitmesh.lab.plots import OUTCOME_COLOUR, PlotData, as_svg, draw
+from splitmesh.lab.savings import saved_section
 from splitmesh.lab.summary import answered_in_time
 
 _MISSES_SHOWN = 12
-_BAR_PX = 110
 _ENOUGH_S = 5
 """Seconds of a busy uplink below which nothing is said of the emulator's accuracy."""
 _FILM = "annotated.mp4"
@@ -56,37 +57,12 @@ def render_report(summary: Mapping[str, Any], data: PlotData, *, files: Sequence
         conservation=_conservation(summary),
         outcomes=_outcomes(summary, data),
         points=_points(summary, data.records),
+        saved=saved_section(summary),
         misses=_misses(data.records),
         emulation=escape(str(summary["emulation"])),
         link_note=escape(_link_note(summary)),
         footer=escape(_footer(summary)),
     )
-
-
-def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = ()) -> str:
-    """An HTML table; cells are HTML already, columns in `numeric` are right-aligned."""
-
-    def cells(tag: str, row: Sequence[str]) -> str:
-        return "".join(f"<{tag}{' class=n' if i in numeric else ''}>{cell}</{tag}>" for i, cell in enumerate(row))
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def share(value: float | None) -> str:
-    """`"97.3 %"`, or `"–"` for nothing measured."""
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def amount(value: float | None, unit: str = "", digits: int = 0) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}{unit}"
-
-
-def size(count: float) -> str:
-    """Bytes for people: `"812 B"`, `"14.2 kB"`, `"3.10 MB"`."""
-    if count >= 1e6:
-        return f"{count / 1e6:.2f} MB"
-    return f"{count / 1e3:.1f} kB" if count >= 1e3 else f"{count:.0f} B"
 
 
 def _subtitle(summary: Mapping[str, Any]) -> str:
@@ -187,7 +163,7 @@ def _outcomes(summary: Mapping[str, Any], data: PlotData) -> str:
                 f'<span class="swatch" style="background:{OUTCOME_COLOUR[outcome]}"></span>{outcome.value}',
                 f"{len(chosen):,}",
                 share(len(chosen) / captured),
-                _bar(len(chosen) / captured, OUTCOME_COLOUR[outcome]),
+                bar(len(chosen) / captured, OUTCOME_COLOUR[outcome]),
                 share(sum(map(answered_in_time, chosen)) / len(chosen)) if chosen else "–",
                 amount(_median([r.latency_ms for r in chosen if r.latency_ms is not None])),
                 amount(statistics.fmean(measured), digits=3) if measured else "–",
@@ -196,11 +172,6 @@ def _outcomes(summary: Mapping[str, Any], data: PlotData) -> str:
         )
     head = ["outcome", "frames", "share", "", "in time", "p50 ms", "fidelity in time", ""]
     return text_table(head, rows, numeric=(1, 2, 4, 5, 6))
-
-
-def _bar(part: float, colour: str) -> str:
-    width = round(_BAR_PX * part)
-    return f'<span class="bar" style="width:{width}px;background:{colour}"></span>'
 
 
 def _points(summary: Mapping[str, Any], records: Sequence[FrameRecord]) -> str:

@@ -12,6 +12,8 @@ import numpy as np
 
 from splitmesh.frames.record import FrameRecord
 from splitmesh.lab.records import RunRecords
+from splitmesh.lab.savings import savings
+from splitmesh.plan.bundle.schema import RateRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,11 @@ def emulation_note(edge_slowdown: float) -> str:
     )
 
 
-def summarise(run: RunRecords, facts: RunFacts, fidelity: Fidelity) -> dict[str, Any]:
-    """The summary as JSON-ready values: no NaN, `None` where nothing was measured. The keys are a public contract."""
+def summarise(run: RunRecords, facts: RunFacts, fidelity: Fidelity, rows: Sequence[RateRow] = ()) -> dict[str, Any]:
+    """The summary as JSON-ready values: no NaN, `None` where nothing was measured. The keys are a public contract.
+
+    rows: of the plan that the edge chose from.
+    """
     records = run.records
     captured = run.captured
     timely = [r for r in records if answered_in_time(r)]
@@ -132,6 +137,7 @@ def summarise(run: RunRecords, facts: RunFacts, fidelity: Fidelity) -> dict[str,
         or f"mean {fidelity.measure} against the unsplit fp32 model, frames answered in time",
         "score": _rounded(score),
         "uplink_bytes": sum(r.uplink_bytes for r in records),
+        "codec_saved": [saving.to_json() for saving in savings(records, rows)],
         "decisions": dict(Counter(r.point for r in records if r.point).most_common()),
         "policy": facts.policy,
         "link": facts.link,

@@ -6,7 +6,8 @@ is what one class of device measured; a plan has one per class. Operating points
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -111,6 +112,29 @@ class RateRow(Strict):
             return f"local/{self.variant}"
         place = f"split/{self.cut}" if self.cut else "frame"
         return f"{place}{'+' + self.variant if self.variant else ''}/{self.codec}-{self.level}"
+
+
+class PointName(NamedTuple):
+    """What the name of a remote operating point says."""
+
+    place: str
+    """"split" or "frame"."""
+    cut: str
+    variant: str
+    codec: str
+    level: int
+
+
+_POINT = re.compile(r"(?:(split)/([a-z0-9-]+)(?:\+([a-z0-9]+))?|(frame))/([a-z0-9]+)-([0-9]{1,3})")
+
+
+def parse_point(name: str) -> PointName | None:
+    """The opposite of `RateRow.point`, for points that send something; None for all other names."""
+    found = _POINT.fullmatch(name)
+    if found is None:
+        return None
+    split, cut, variant, frame, codec, level = found.groups()
+    return PointName(split or frame, cut or "", variant or "", codec, int(level))
 
 
 class Strip(Strict):
