@@ -1,0 +1,462 @@
+#include "_core.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* -- logistic arithmetic: 1/256 of a unit of log odds, probabilities of 16 bits -------------------------------- */
+
+static const uint16_t KNOTS[33] = {22,    36,    60,    98,    162,   267,   439,   720,   1179,  1921,  3108,
+                                   4971,  7812,  11955, 17625, 24743, 32768, 40793, 47911, 53581, 57724, 60565,
+                                   62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438, 65476, 65500, 65514};
+static uint16_t SQUASH[4096];
+static int16_t STRETCH[4096];
+static int32_t RATE[1024];
+
+void core_init(void) {
+    int next = 0;
+    for (int x = -2048; x < 2048; x++) {
+        int at = (x + 2048) >> 7, part = (x + 2048) & 127;
+        SQUASH[x + 2048] = (uint16_t)((KNOTS[at] * (128 - part) + KNOTS[at + 1] * part + 64) >> 7);
+        for (int top = SQUASH[x + 2048] >> 4; next <= top; next++) STRETCH[next] = (int16_t)x;
+    }
+    for (; next < 4096; next++) STRETCH[next] = 2047;
+    for (int n = 0; n < 1024; n++) RATE[n] = 131072 / (2 * n + 3);
+}
+
+/* -- binary arithmetic coder with carry: 32-bit range, at most five bytes pending ------------------------------- */
+
+typedef struct {
+    uint64_t low;
+    uint32_t range, code;
+    Output *out;
+    uint64_t pending;
+    int failed, started;
+    uint8_t cache;
+    const uint8_t *data;
+    size_t length, at;
+} Coder;
+
+static void put(Coder *c, uint8_t byte) {
+    Output *o = c->out;
+    if (o->length == o->capacity) {
+        size_t wider = o->capacity ? 2 * o->capacity : 4096;
+        uint8_t *bytes = realloc(o->bytes, wider);
+        if (!bytes) {
+            c->failed = CORE_MEMORY;
+            return;
+        }
+        o->bytes = bytes;
+        o->capacity = wider;
+    }
+    o->bytes[o->length++] = byte;
+}
+
+static void shift_low(Coder *c) {
+    if (c->low < 0xFF000000u || c->low >> 32) {
+        uint8_t carry = (uint8_t)(c->low >> 32);
+        if (c->started) put(c, (uint8_t)(c->cache + carry));
+        for (; c->pending; c->pending--) put(c, (uint8_t)(0xFF + carry));
+        c->cache = (uint8_t)(c->low >> 24);
+        c->started = 1;
+    } else {
+        c->pending++;
+    }
+    c->low = (c->low & 0x00FFFFFFu) << 8;
+}
+
+/* How many more bytes name a number within the range, and that number: the fewest that do. */
+static int ending(uint32_t low, uint32_t range, uint64_t *number) {
+    for (int bytes = 0; bytes < 4; bytes++) {
+        uint64_t mask = 0xFFFFFFFFu >> (8 * bytes);
+        *number = ((uint64_t)low + mask) & ~mask;
+        if (*number < (uint64_t)low + range) return bytes;
+    }
+    *number = low;
+    return 4;
+}
+
+static inline void narrow(Coder *c, int bit, uint32_t bound, const int decoding) {
+    if (bit) {
+        c->range = bound;
+    } else {
+        c->low += bound;
+        if (decoding) c->code -= bound;
+        c->range -= bound;
+    }
+    while (c->range < (1u << 24)) {
+        c->range <<= 8;
+        if (decoding) {
+            c->low = (c->low & 0x00FFFFFFu) << 8;
+            if (c->at > c->length + 3) c->failed = CORE_CORRUPT;
+            c->code = c->code << 8 | (c->at < c->length ? c->data[c->at] : 0);
+            c->at++;
+        } else {
+            shift_low(c);
+        }
+    }
+}
+
+/* `one`: the probability that the bit is 1, of 65536. */
+static inline int code_bit(Coder *c, int bit, uint32_t one, const int decoding) {
+    uint32_t bound = (uint32_t)(((uint64_t)c->range * one) >> 16);
+    if (decoding) bit = c->code < bound;
+    narrow(c, bit, bound, decoding);
+    return bit;
+}
+
+static void finish(Coder *c) {
+    uint64_t number;
+    int more = ending((uint32_t)c->low, c->range, &number);
+    c->low = (c->low & ~(uint64_t)0xFFFFFFFFu) + number;
+    for (int i = 0; i < more; i++) shift_low(c);
+    if (c->started || c->low >> 32) {
+        uint8_t carry = (uint8_t)(c->low >> 32);
+        if (c->started) put(c, (uint8_t)(c->cache + carry));
+        for (; c->pending; c->pending--) put(c, (uint8_t)(0xFF + carry));
+    }
+}
+
+static void start_decoding(Coder *c) {
+    for (c->at = 0; c->at < 4; c->at++) c->code = c->code << 8 | (c->at < c->length ? c->data[c->at] : 0);
+}
+
+/* Nothing is missing and nothing left over: the bytes are the ones that the encoder writes. */
+static int ended(const Coder *c) {
+    uint64_t number;
+    size_t more = (size_t)ending((uint32_t)c->low, c->range, &number);
+    return !c->failed && c->length == c->at - 4 + more && c->code == (uint32_t)(number - c->low);
+}
+
+/* -- mixing: every input's probability in the logistic domain, weighed; all of them learn from the bit ------------ */
+
+typedef struct {
+    Coder coder;
+    const Model *model;
+    uint32_t base[INPUTS], sign_base[INPUTS];
+} Run;
+
+#define HELD(v, low, high) ((v) < (low) ? (low) : (v) > (high) ? (high) : (v))
+
+static inline int mixed_bit(Run *run, int bit, const uint32_t *at, int set, const int decoding) {
+    uint32_t *cells = run->model->cells;
+    int32_t *weights = run->model->weights + set * INPUTS;
+    int32_t stretched[INPUTS];
+    int64_t sum = 0;
+    for (int i = 0; i < INPUTS; i++) {
+        stretched[i] = STRETCH[cells[at[i]] >> 20];
+        sum += (int64_t)weights[i] * stretched[i];
+    }
+    sum >>= 16;
+    int32_t one = SQUASH[HELD(sum, -2047, 2047) + 2048];
+    bit = code_bit(&run->coder, bit, (uint32_t)one, decoding);
+    int32_t error = (bit << 16) - one;
+    for (int i = 0; i < INPUTS; i++) {
+        int32_t weight = weights[i] + ((stretched[i] * error + (1 << 17)) >> 18);
+        weights[i] = HELD(weight, -(1 << 19), 1 << 19);
+        uint32_t cell = cells[at[i]], count = cell & 1023;
+        int32_t p = (int32_t)(cell >> 10), target = bit ? (1 << 22) - 1 : 0;
+        p += (int32_t)(((int64_t)(target - p) * RATE[count]) >> 16);
+        cells[at[i]] = (uint32_t)p << 10 | (count < COUNT_LIMIT ? count + 1 : count);
+    }
+    return bit;
+}
+
+/* One cell, no mixing: for what is rare. */
+static inline int plain_bit(Run *run, int bit, uint32_t at, const int decoding) {
+    uint32_t *cell = run->model->cells + at, count = *cell & 1023;
+    int32_t p = (int32_t)(*cell >> 10);
+    int32_t one = p >> 6;
+    bit = code_bit(&run->coder, bit, (uint32_t)HELD(one, 32, 65504), decoding);
+    p += (int32_t)(((int64_t)((bit ? (1 << 22) - 1 : 0) - p) * RATE[count]) >> 16);
+    *cell = (uint32_t)p << 10 | (count < COUNT_LIMIT ? count + 1 : count);
+    return bit;
+}
+
+/* -- contexts ----------------------------------------------------------------------------------------------------- */
+
+static const uint32_t PER_SLOT[INPUTS] = {30, 0, 48, 0, 0, 0, 0, 0, 48}, FIXED[INPUTS] = {0, 7680, 0, 7776, 12288, 15552, 12288, 7680, 0};
+static const uint32_t SIGNS_PER_SLOT[INPUTS] = {9, 0, 27, 3, 9, 1, 0, 27, 27}, SIGNS_FIXED[INPUTS] = {0, 81, 0, 0, 0, 0, 729, 0, 0};
+
+static size_t lay_out(int32_t slots, uint32_t *base, uint32_t *sign_base) {
+    uint32_t at = PLAIN;
+    for (int i = 0; i < INPUTS; i++) {
+        if (base) base[i] = at;
+        at += PER_SLOT[i] * (uint32_t)slots + FIXED[i];
+        if (sign_base) sign_base[i] = at;
+        at += SIGNS_PER_SLOT[i] * (uint32_t)slots + SIGNS_FIXED[i];
+    }
+    return at;
+}
+
+size_t core_cells(int32_t slots) { return lay_out(slots, NULL, NULL); }
+
+/* Logarithm in quarter octaves, 1 for 1; 0 for 0. */
+static inline int quarters(uint32_t v) {
+    if (v == 0) return 0;
+    int top = 31 - __builtin_clz(v);
+    return 4 * top + (int)(((uint64_t)v << 2 >> top) & 3) + 1;
+}
+
+static inline int halves(uint32_t v, int most) {
+    int h = (quarters(v) + 1) >> 1;
+    return h < most ? h : most;
+}
+
+/* Planes have a margin of two elements all around, so that neighbours need no case. */
+typedef struct {
+    int32_t stride, area; /* of a plane with its margin */
+    uint8_t *size;        /* magnitudes up to 15: this plane and the three before it */
+    int8_t *sign;         /* 0 zero, 1 positive, 2 negative: the same */
+    uint8_t *other;       /* magnitudes up to 15 of the context's plane, its signs, its sum over all planes */
+    int8_t *other_sign;
+    uint32_t *other_sum;
+    uint32_t *seen, *expected, *near_seen, *near_expected; /* of all earlier planes, in 1/16, then of 3 x 3 around */
+    uint32_t *faded, *faded_expected, *near_faded, *near_faded_expected; /* the same, old planes forgotten */
+    uint8_t *a_seen, *a_near, *a_faded, *a_near_faded;
+    void *block;
+} Field;
+
+static int field_open(Field *f, const Tensor *t) {
+    f->stride = t->width + 4;
+    f->area = f->stride * (t->height + 4);
+    size_t n = (size_t)f->area, words = 9 * n * sizeof(uint32_t);
+    uint8_t *at = calloc(1, words + n * (4 + 4 + 1 + 1 + 4));
+    if (!at) return CORE_MEMORY;
+    f->block = at;
+    uint32_t **wide[9] = {&f->other_sum, &f->seen, &f->expected, &f->near_seen, &f->near_expected,
+                          &f->faded, &f->faded_expected, &f->near_faded, &f->near_faded_expected};
+    for (int i = 0; i < 9; i++, at += n * sizeof(uint32_t)) *wide[i] = (uint32_t *)at;
+    f->size = at, at += 4 * n;
+    f->sign = (int8_t *)at, at += 4 * n;
+    f->other = at, at += n;
+    f->other_sign = (int8_t *)at, at += n;
+    f->a_seen = at, f->a_near = at + n, f->a_faded = at + 2 * n, f->a_near_faded = at + 3 * n;
+    return CORE_OK;
+}
+
+static void around(const uint32_t *from, uint32_t *to, const Field *f, const Tensor *t) {
+    int s = f->stride;
+    for (int y = 0; y < t->height; y++) {
+        const uint32_t *p = from + (y + 2) * s + 2;
+        uint32_t *q = to + (y + 2) * s + 2;
+        for (int x = 0; x < t->width; x++, p++, q++)
+            *q = 4 * p[0] + 2 * (p[-1] + p[1] + p[-s] + p[s]) + p[-s - 1] + p[-s + 1] + p[s - 1] + p[s + 1];
+    }
+}
+
+/* Observed against expected magnitude: 0 … 15 in half octaves, 7 for what was expected. */
+static inline uint8_t against(uint32_t seen, uint32_t expected, uint32_t ease) {
+    int r = (quarters(seen + ease) - quarters(expected + ease) + 15) >> 1;
+    return (uint8_t)HELD(r, 0, 15);
+}
+
+static void prepare(Field *f, const Tensor *t) {
+    around(f->seen, f->near_seen, f, t);
+    around(f->expected, f->near_expected, f, t);
+    around(f->faded, f->near_faded, f, t);
+    around(f->faded_expected, f->near_faded_expected, f, t);
+    for (int y = 0; y < t->height; y++)
+        for (int x = 0, o = (y + 2) * f->stride + 2; x < t->width; x++, o++) {
+            f->a_seen[o] = against(f->seen[o], f->expected[o], 8);
+            f->a_near[o] = against(f->near_seen[o], f->near_expected[o], 32);
+            f->a_faded[o] = against(f->faded[o], f->faded_expected[o], 32);
+            f->a_near_faded[o] = against(f->near_faded[o], f->near_faded_expected[o], 128);
+        }
+}
+
+static void absorb(Field *f, const Tensor *t, int k) {
+    const uint16_t *scale = t->scale + (t->dense ? (size_t)k * t->height * t->width : (size_t)k);
+    for (int y = 0, i = 0; y < t->height; y++)
+        for (int x = 0, o = (y + 2) * f->stride + 2; x < t->width; x++, o++, i++) {
+            uint32_t size = f->size[o], due = scale[t->dense ? i : 0];
+            due = due < 240 ? due : 240;
+            f->seen[o] += 16 * size;
+            f->expected[o] += due;
+            f->faded[o] = f->faded[o] - (f->faded[o] >> 3) + 64 * size;
+            f->faded_expected[o] = f->faded_expected[o] - (f->faded_expected[o] >> 3) + 4 * due;
+        }
+}
+
+/* -- elements --------------------------------------------------------------------------------------------------- */
+
+static inline int least(int a, int b) { return a < b ? a : b; }
+
+typedef struct {
+    const uint8_t *size, *size1, *size2, *size3; /* at the element, of this plane and of those before */
+    const int8_t *sign, *sign1, *sign2, *sign3;
+    int o, stride, slot, level; /* level: expected magnitude in half octaves */
+} Spot;
+
+static void size_contexts(const Run *run, const Field *f, const Spot *p, uint32_t scale, uint32_t *at) {
+    const uint8_t *c = p->size;
+    int s = p->stride, o = p->o, level = p->level;
+    int n = c[-s], w = c[-1], nw = c[-s - 1], ne = c[-s + 1], ww = c[-2], nn = c[-2 * s];
+    int near = halves((uint32_t)(2 * (2 * (n + w) + nw + ne) + ww + nn), 9);
+    const uint8_t *b = p->size1;
+    int before = halves((uint32_t)(b[-1] + b[1] + b[-s] + b[s]), 5);
+    const uint8_t *r = f->other + o;
+    int there = halves((uint32_t)(r[-1] + r[1] + r[-s] + r[s]), 7), whole = halves(f->other_sum[o], 7);
+    int due = quarters(scale) + quarters(f->near_seen[o] + 32) - quarters(f->near_expected[o] + 32);
+    due = HELD(due >> 1, 0, 15);
+    const uint32_t *base = run->base;
+    at[0] = base[0] + 3 * (uint32_t)(p->slot * 10 + near);
+    at[1] = base[1] + 3 * (uint32_t)((level * 16 + f->a_near[o]) * 10 + near);
+    at[2] = base[2] + 3 * (uint32_t)(p->slot * 16 + f->a_seen[o]);
+    at[3] = base[3] + 3 * (uint32_t)((((level * 6 + before) * 3 + least(p->size1[0], 2)) * 3 + least(p->size2[0], 2)) * 3 +
+                                     least(p->size3[0], 2));
+    at[4] = base[4] + 3 * (uint32_t)(((level * 8 + whole) * 8 + there) * 4 + least(r[0], 3));
+    at[5] = base[5] + 3 * (uint32_t)(((((level * 3 + least(n, 2)) * 3 + least(w, 2)) * 3 + least(nw, 2)) * 3 + least(ne, 2)) * 4 +
+                                     2 * least(ww, 1) + least(nn, 1));
+    at[6] = base[6] + 3 * (uint32_t)((level * 16 + f->a_faded[o]) * 16 + f->a_near_faded[o]);
+    at[7] = base[7] + 3 * (uint32_t)((due * 10 + near) * 16 + f->a_seen[o]);
+    at[8] = base[8] + 3 * (uint32_t)(p->slot * 16 + f->a_near[o]);
+}
+
+static void sign_contexts(const Run *run, const Field *f, const Spot *p, uint32_t *at) {
+    const int8_t *c = p->sign;
+    int s = p->stride, n = c[-s], w = c[-1], nw = c[-s - 1], ne = c[-s + 1], ww = c[-2], nn = c[-2 * s];
+    const uint32_t *base = run->sign_base;
+    int slot = p->slot, cross = n * 3 + w;
+    at[0] = base[0] + (uint32_t)(slot * 9 + cross);
+    at[1] = base[1] + (uint32_t)((cross * 3 + nw) * 3 + ne);
+    at[2] = base[2] + (uint32_t)(((slot * 3 + p->sign1[0]) * 3 + p->sign2[0]) * 3 + p->sign3[0]);
+    at[3] = base[3] + (uint32_t)(slot * 3 + f->other_sign[p->o]);
+    at[4] = base[4] + (uint32_t)((slot * 3 + ww) * 3 + nn);
+    at[5] = base[5] + (uint32_t)slot;
+    at[6] = base[6] + (uint32_t)((((cross * 3 + nw) * 3 + ne) * 3 + ww) * 3 + nn);
+    at[7] = base[7] + (uint32_t)(((slot * 3 + ne) * 3 + nw) * 3 + w);
+    at[8] = base[8] + (uint32_t)((slot * 3 + p->sign1[0]) * 9 + cross);
+}
+
+enum { EMPTY_AT = 0, ESCAPE_AT = 64, LEAD_AT = 320, SIGN_SET = 48 };
+
+/* What is left of a magnitude beyond the ladder: the bits of left + 1, their number first. */
+static int code_escape(Run *run, int left, int level, const int decoding) {
+    int bits = 0;
+    uint32_t value = (uint32_t)left + 1;
+    for (; bits < 15; bits++)
+        if (!plain_bit(run, value >> (bits + 1) != 0, (uint32_t)(ESCAPE_AT + level * 16 + bits), decoding)) break;
+    if (decoding) value = 1;
+    for (int i = bits - 1; i >= 0; i--) {
+        int bit = (int)(value >> i & 1);
+        bit = i == bits - 1 ? plain_bit(run, bit, (uint32_t)(LEAD_AT + bits), decoding)
+                            : code_bit(&run->coder, bit, 32768, decoding);
+        if (decoding) value = value << 1 | (uint32_t)bit;
+    }
+    return (int)value - 1;
+}
+
+static inline int code_element(Run *run, const Field *f, const Spot *p, uint32_t scale, int value, const int decoding) {
+    uint32_t at[INPUTS], rung[INPUTS];
+    int size = value < 0 ? -value : value, known = 0;
+    size_contexts(run, f, p, scale, at);
+    for (;; known++) {
+        int kind = least(known, KINDS - 1);
+        if (known == LADDER) {
+            known += code_escape(run, size - known, p->level, decoding);
+            break;
+        }
+        for (int i = 0; i < INPUTS; i++) rung[i] = at[i] + (uint32_t)kind;
+        if (!mixed_bit(run, size > known, rung, kind * 16 + p->level, decoding)) break;
+    }
+    if (known == 0) return 0;
+    sign_contexts(run, f, p, at);
+    int negative = mixed_bit(run, value < 0, at, SIGN_SET + least(known, 3), decoding);
+    if (decoding && known > 32767 + negative) {
+        run->coder.failed = CORE_CORRUPT;
+        return 0;
+    }
+    return negative ? -known : known;
+}
+
+static int plane_is_empty(const int16_t *values, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (values[i]) return 0;
+    return 1;
+}
+
+static inline void code_plane(Run *run, Field *f, const Tensor *t, int k, int *fill, const int decoding) {
+    size_t n = (size_t)t->height * t->width;
+    int16_t *values = t->values + k * n;
+    const uint16_t *scale = t->scale + (t->dense ? k * n : (size_t)k);
+    uint8_t *size = f->size + (size_t)(k & 3) * f->area;
+    int8_t *sign = f->sign + (size_t)(k & 3) * f->area;
+    size_t back1 = (size_t)((k + 3) & 3) * f->area, back2 = (size_t)((k + 2) & 3) * f->area, back3 = (size_t)((k + 1) & 3) * f->area;
+    uint64_t total = 0;
+    if (t->dense)
+        for (size_t i = 0; i < n; i++) total += scale[i];
+    int level = halves(t->dense ? (uint32_t)(total / n) : scale[0], 15);
+    int empty = decoding ? 0 : plane_is_empty(values, n);
+    empty = plain_bit(run, empty, (uint32_t)(EMPTY_AT + level * 4 + *fill), decoding);
+    int found = 0;
+    for (int y = 0; y < t->height && !run->coder.failed; y++)
+        for (int x = 0, o = (y + 2) * f->stride + 2; x < t->width; x++, o++) {
+            size_t i = (size_t)y * t->width + x;
+            int value = 0;
+            if (!empty) {
+                uint32_t due = scale[t->dense ? i : 0];
+                Spot spot = {size + o, f->size + back1 + o, f->size + back2 + o, f->size + back3 + o,
+                             sign + o, f->sign + back1 + o, f->sign + back2 + o, f->sign + back3 + o,
+                             o, f->stride, least(t->slot + k, run->model->slots - 1), halves(due, 15)};
+                value = code_element(run, f, &spot, due, values[i], decoding);
+            }
+            size[o] = (uint8_t)least(value < 0 ? -value : value, 15);
+            sign[o] = (int8_t)(value > 0 ? 1 : value < 0 ? 2 : 0);
+            if (decoding) values[i] = (int16_t)value;
+            found += value != 0;
+        }
+    *fill = found == 0 ? 0 : found <= 2 ? 1 : found <= 8 ? 2 : 3;
+}
+
+static void load_context(Field *f, const Tensor *t, int k) {
+    const int16_t *from = t->context + (size_t)k * t->height * t->width;
+    for (int y = 0; y < t->height; y++)
+        for (int x = 0, o = (y + 2) * f->stride + 2; x < t->width; x++, o++, from++) {
+            int v = *from;
+            f->other[o] = (uint8_t)least(v < 0 ? -v : v, 15);
+            f->other_sign[o] = (int8_t)(v > 0 ? 1 : v < 0 ? 2 : 0);
+        }
+}
+
+static void sum_context(Field *f, const Tensor *t) {
+    for (int k = 0; k < t->planes; k++) {
+        load_context(f, t, k);
+        for (int o = 0; o < f->area; o++) f->other_sum[o] += (uint32_t)least(f->other[o], 8);
+    }
+}
+
+static inline int run_tensors(Run *run, const Tensor *tensors, int count, const int decoding) {
+    lay_out(run->model->slots, run->base, run->sign_base);
+    for (int i = 0; i < count && !run->coder.failed; i++) {
+        const Tensor *t = tensors + i;
+        Field field = {0};
+        if (field_open(&field, t)) return CORE_MEMORY;
+        if (t->context) sum_context(&field, t);
+        int fill = 3;
+        for (int k = 0; k < t->planes && !run->coder.failed; k++) {
+            if (t->context) load_context(&field, t, k);
+            prepare(&field, t);
+            code_plane(run, &field, t, k, &fill, decoding);
+            Field now = field;
+            now.size = field.size + (size_t)(k & 3) * field.area;
+            absorb(&now, t, k);
+        }
+        free(field.block);
+    }
+    return run->coder.failed;
+}
+
+int core_encode(const Model *model, const Tensor *tensors, int count, Output *out) {
+    Run run = {.coder = {.range = 0xFFFFFFFFu, .out = out}, .model = model};
+    int failed = run_tensors(&run, tensors, count, 0);
+    if (!failed) finish(&run.coder);
+    return failed ? failed : run.coder.failed;
+}
+
+int core_decode(const Model *model, const Tensor *tensors, int count, const uint8_t *data, size_t length) {
+    Run run = {.coder = {.range = 0xFFFFFFFFu, .data = data, .length = length}, .model = model};
+    start_decoding(&run.coder);
+    int failed = run_tensors(&run, tensors, count, 1);
+    if (failed) return failed;
+    return ended(&run.coder) ? CORE_OK : CORE_CORRUPT;
+}

@@ -1,0 +1,110 @@
+"""Owns the calibrated state of the plane coder as a value with bytes. Codes nothing, fits nothing.
+
+Layout, little endian: "SMPM", B version, B tensors, per tensor H planes, then zlib of: B count of every cell, H
+probability of every cell whose count is not zero, h weight of the mixers.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from splitmesh.codec.planes.kernel import KERNEL
+from splitmesh.errors import CodecError
+
+I16 = npt.NDArray[np.int16]
+U16 = npt.NDArray[np.uint16]
+U32 = npt.NDArray[np.uint32]
+
+WEIGHTS: Final = 64 * 9
+MOST_TENSORS: Final = 16
+MOST_SLOTS: Final = 4096
+MOST_MODEL_BYTES: Final = 1 << 21
+TRUST: Final = 60
+"""The highest count that a calibrated cell starts with: how slowly it adapts to the payload at hand."""
+
+_MAGIC: Final = b"SMPM"
+_VERSION: Final = 1
+_EVEN: Final = 1 << 31
+
+
+class PlaneExample(NamedTuple):
+    """Planes to calibrate on: int16 (K, H, W), their scale as the coder will be told it, their context."""
+
+    planes: I16
+    scale: U16
+    """(K,) or (K, H, W) uint16: expected magnitude in 1/16."""
+    context: I16 | None = None
+    """(K, H, W)"""
+    tensor: int = 0
+    """Which of a cut's tensors this is: its place in what `encode_planes` is given."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneModel:
+    """Where the coder's probabilities and weights start. `planes`: how many each tensor of the cut has."""
+
+    planes: tuple[int, ...]
+    state: U32
+    """(cells + weights,) uint32, the weights int32 by their bits; read only."""
+
+    @property
+    def slots(self) -> int:
+        return sum(self.planes)
+
+    def to_bytes(self) -> bytes:
+        return self._bytes
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        cells, weights = self.state[:-WEIGHTS], self.state[-WEIGHTS:].view(np.int32)
+        counts = np.minimum(cells & 1023, TRUST).astype(np.uint8)
+        odds = (cells[counts > 0] >> 16).astype("<u2")
+        body = counts.tobytes() + odds.tobytes() + (weights >> 5).astype("<i2").tobytes()
+        head = struct.pack(f"<4sBB{len(self.planes)}H", _MAGIC, _VERSION, len(self.planes), *self.planes)
+        return head + zlib.compress(body, 9)
+
+    @staticmethod
+    def from_bytes(data: bytes | bytearray | memoryview) -> PlaneModel:
+        """Raises CodecError when `data` is no model of this version, is cut short, too long, or holds nonsense."""
+        raw = bytes(data[:MOST_MODEL_BYTES])
+        if len(data) > MOST_MODEL_BYTES or len(raw) < 6:
+            raise CodecError(f"a plane model has 6 … {MOST_MODEL_BYTES} bytes, not {len(data)}")
+        magic, version, tensors = struct.unpack_from("<4sBB", raw)
+        start = 6 + 2 * tensors
+        if magic != _MAGIC or version != _VERSION or not 1 <= tensors <= MOST_TENSORS or len(raw) < start:
+            raise CodecError(f"plane model starts with {magic!r} version {version} of {tensors} tensors")
+        planes = struct.unpack_from(f"<{tensors}H", raw, 6)
+        if min(planes) < 1 or sum(planes) > MOST_SLOTS:
+            raise CodecError(f"a plane model is of 1 … {MOST_SLOTS} planes, not {planes}")
+        cells = KERNEL.cells(sum(planes))
+        unpacker = zlib.decompressobj()
+        try:
+            body = unpacker.decompress(raw[start:], 3 * cells + 2 * WEIGHTS + 1)
+        except zlib.error as exc:
+            raise CodecError("plane model can't be decompressed") from exc
+        counts = np.frombuffer(body[:cells], np.uint8)
+        known = int(np.count_nonzero(counts))
+        whole = unpacker.eof and not unpacker.unused_data
+        if not whole or len(body) != cells + 2 * known + 2 * WEIGHTS or counts.max(initial=0) > TRUST:
+            raise CodecError("plane model is cut short or holds nonsense")
+        state = np.full(cells + WEIGHTS, _EVEN, np.uint32)
+        odds = np.frombuffer(body, "<u2", known, cells).astype(np.uint32)
+        state[:cells][counts > 0] = odds << 16 | counts[counts > 0]
+        weights = np.frombuffer(body, "<i2", WEIGHTS, cells + 2 * known).astype(np.int32) << 5
+        state[cells:] = weights.view(np.uint32)
+        state.flags.writeable = False
+        return PlaneModel(planes, state)
+
+
+def blank_state(slots: int, inputs: int = 9) -> U32:
+    """A state that knows nothing: every probability one half, every input with an equal say."""
+    state = np.full(KERNEL.cells(slots) + WEIGHTS, _EVEN, np.uint32)
+    state[-WEIGHTS:] = round(1.2 * 65536 / inputs)
+    return state
