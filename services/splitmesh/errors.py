@@ -73,6 +73,12 @@ class InferenceError(MeshError):
     """The runtime failed, or an output holds NaN/Inf."""
 
 
+class Overloaded(MeshError):
+    """There is no room for more at the moment."""
+
+    retryable = True
+
+
 class OutputError(MeshError):
     """A file or folder can't be written; `path` names it."""
 

@@ -26,8 +26,9 @@ from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.footage import Footage
 from splitmesh.telemetry.metrics import Metrics
 from splitmesh.telemetry.tracing import Tracing
-from splitmesh.wire import headers, subjects
-from splitmesh.wire.messages import InferReply, InferRequest, Nack
+from splitmesh.wire import subjects
+from splitmesh.wire.messages import InferReply, Nack
+from splitmesh.wire.requests import InferRequest
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 from plan_graphs import classifier_manifest, moving_squares, residual_classifier, save
@@ -118,13 +119,12 @@ async def ask(
         "model_sha256": bundle.sha256,
         "cut": cut,
         "payload": payload_for(bundle, cut) if payload is None else payload,
+        "budget_us": budget_us,
+        "traceparent": TRACE,
         **changes,
     }
     message = await bus.request(
-        subject or subjects.infer("default", MODEL, cut),
-        InferRequest(**fields).encode(),
-        headers=headers.pack(TRACE, frame, budget_us),
-        timeout_s=20,
+        subject or subjects.infer("default", MODEL, cut), InferRequest(**fields).encode(), timeout_s=20
     )
     return InferReply.decode(message.payload)
 
@@ -145,7 +145,7 @@ class SlowHosted(Hosted):
         self.gate.set()
         self.entered = 0
 
-    def execute(self, cut, payload, abandoned=lambda: False):
+    def execute(self, cut, decode, abandoned=lambda: False):
         self.entered += 1
         self.gate.wait(20)
-        return super().execute(cut, payload, abandoned)
+        return super().execute(cut, decode, abandoned)

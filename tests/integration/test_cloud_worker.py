@@ -19,8 +19,9 @@ from splitmesh.frames.normalize import Normalizer
 from splitmesh.inference.session import open_session
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.telemetry.spanlog import frame_spans, read_spans
+from splitmesh.v1 import infer_pb2 as pb
 from splitmesh.wire import headers, subjects
-from splitmesh.wire.messages import Heartbeat, InferReply, InferRequest, NackCode
+from splitmesh.wire.messages import Heartbeat, InferReply, NackCode
 
 
 async def test_whole_and_tails_agree_with_the_model_itself(
@@ -87,13 +88,30 @@ async def test_one_bad_request_is_refused_and_the_next_is_served(
 async def test_unreadable_messages_are_refused(
     broker: EmbeddedServer, edge: Bus, bundle: Bundle, hosted: Hosted, raw: bytes | None, head: dict[str, str]
 ) -> None:
-    good = InferRequest("e.r.1", "e", MODEL, bundle.sha256, "", payload_for(bundle, "")).encode()
     async with worker_on(broker, hosted):
         message = await edge.request(
-            subjects.infer("default", MODEL, ""), good if raw is None else raw, headers=head, timeout_s=10
+            subjects.infer("default", MODEL, ""), older(bundle) if raw is None else raw, headers=head, timeout_s=10
         )
         assert refused(InferReply.decode(message.payload)).code is NackCode.BAD_REQUEST
         assert isinstance((await ask(edge, bundle)).outcome, Answer)
+
+
+def older(bundle: Bundle) -> bytes:
+    """A request as edges sent it when budget and trace were headers."""
+    return pb.InferRequest(
+        frame_id="e.r.1", edge_id="e", model=MODEL, model_sha256=bundle.sha256, payload=payload_for(bundle, "")
+    ).SerializeToString()
+
+
+async def test_an_older_edge_is_served(
+    broker: EmbeddedServer, edge: Bus, bundle: Bundle, hosted: Hosted, tmp_path: Path
+) -> None:
+    head = {"traceparent": TRACE, "Nats-Msg-Id": "e.r.1", "Sm-Budget-Us": "5000000"}
+    async with worker_on(broker, hosted, span_log=tmp_path / "spans"):
+        message = await edge.request(subjects.infer("default", MODEL, ""), older(bundle), headers=head, timeout_s=10)
+        reply = InferReply.decode(message.payload)
+        assert isinstance(reply.outcome, Answer) and reply.frame_id == "e.r.1"
+    assert {row.trace_id for row in frame_spans(read_spans(tmp_path / "spans"), "e.r.1")} == {TRACE[3:35]}
 
 
 async def test_an_unforeseen_failure_is_told_without_its_text(

@@ -20,7 +20,8 @@ from splitmesh.frames.answer import Answer
 from splitmesh.frames.outcome import Outcome
 from splitmesh.v1 import infer_pb2 as pb
 from splitmesh.wire import headers, subjects
-from splitmesh.wire.messages import Heartbeat, HostedModel, InferReply, InferRequest, WorkerTimes
+from splitmesh.wire.messages import Heartbeat, HostedModel, InferReply, WorkerTimes
+from splitmesh.wire.requests import InferRequest
 
 pytestmark = pytest.mark.slow
 

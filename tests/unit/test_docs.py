@@ -235,11 +235,11 @@ def test_the_brokers_permissions_allow_what_each_side_does_and_not_the_others_pa
 
     work = [subjects.infer("default", "coco-ssdlite", cut) for cut in ("", "n37-64x19x19")]
     load, cancel, inbox = subjects.load("default"), subjects.cancel("default"), "_INBOX.abc.1"
-    assert all(may("edge", "publish", each) for each in (*work, cancel, inbox))
+    direct = subjects.worker("default", "w1"), subjects.table("default", "w1")
+    assert all(may("edge", "publish", each) for each in (*work, *direct, cancel, inbox))
     assert all(may("edge", "subscribe", each) for each in (load, inbox))
     assert all(may("worker", "publish", each) for each in (load, inbox))
-    direct = subjects.worker("default", "w1")
-    assert all(may("worker", "subscribe", each) for each in (*work, direct, cancel, inbox))
+    assert all(may("worker", "subscribe", each) for each in (*work, *direct, cancel, inbox))
     assert not may("edge", "publish", load) and not may("worker", "publish", work[0])
     assert not may("edge", "subscribe", work[0]) and not may("worker", "publish", cancel)
     assert not may("edge", "publish", subjects.infer("other", "coco-ssdlite", ""))
@@ -248,13 +248,13 @@ def test_the_brokers_permissions_allow_what_each_side_does_and_not_the_others_pa
 def test_the_protocol_page_names_subjects_headers_codes_and_bytes_as_they_are() -> None:
     text = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
     for subject in (
-        subjects.infer("T", "M", "C"), subjects.worker("T", "W"), subjects.load("T"), subjects.cancel("T"),
+        subjects.infer("T", "M", "C"), subjects.worker("T", "W"), subjects.table("T", "W"), subjects.load("T"), subjects.cancel("T"),
         subjects.result("T", "E"),
     ):  # fmt: skip
         shown = subject.replace(".T", ".<tenant>").replace(".M", ".<model>").replace(".C", ".<cut>")
         assert f"`{shown.replace('.W', '.<worker>').replace('.E', '.<edge>')}`" in text
     assert f"queue group `{subjects.POOL}`" in text and f"`{subjects.WHOLE}` for the uncut model" in text
-    for header in (headers.MESSAGE_ID, headers.BUDGET_US, headers.TRACEPARENT):
+    for header in (headers.BUDGET_US, headers.TRACEPARENT):
         assert f"| `{header}` |" in text
     for code in NackCode:
         assert f"| {code.value} | `{code.label}` |" in text

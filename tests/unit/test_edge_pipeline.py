@@ -44,7 +44,8 @@ from splitmesh.policy.world import World
 from splitmesh.telemetry.metrics import Metrics
 from splitmesh.telemetry.tracing import Tracing
 from splitmesh.wire import subjects
-from splitmesh.wire.messages import Cancel, InferReply, InferRequest, Nack, NackCode
+from splitmesh.wire.messages import Cancel, InferReply, Nack, NackCode
+from splitmesh.wire.requests import InferRequest
 
 sys.path.append(str(Path(__file__).parent))
 from plan_graphs import SIZE, classifier_manifest, residual_classifier, save
@@ -112,7 +113,7 @@ class Rig:
         self.device = Device()
         work = DeviceWork(self.device, self.parts, self.world)  # type: ignore[arg-type]
         self.offloader = Offloader(self.world, bundle, edge="e", tenant="default")
-        self.offers = Offers(self.offloader, self.world)
+        self.offers = Offers(self.offloader, self.world, bundle)
         self.observer = Observer(self.world, kind="ssd")
         self.results = ResultLog(folder / "results.jsonl")
         self.settlement = Settlement(

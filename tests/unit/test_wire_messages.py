@@ -13,26 +13,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from splitmesh.errors import CodecError, FrameShapeError, InferenceError, MeshError, ModelError, WireError
+from splitmesh.errors import (
+    CodecError,
+    FrameShapeError,
+    InferenceError,
+    MeshError,
+    ModelError,
+    NeedKeyframe,
+    NeedTable,
+    Overloaded,
+    WireError,
+)
 from splitmesh.frames.answer import Answer
 from splitmesh.v1 import infer_pb2 as pb
 from splitmesh.wire.answers import MAX_BOXES, answer_from_pb, answer_to_pb
 from splitmesh.wire.messages import (
-    MAX_PAYLOAD_BYTES,
     MAX_REPLY_BYTES,
     Cancel,
     Heartbeat,
     HostedModel,
     InferReply,
-    InferRequest,
     Nack,
     NackCode,
+    TableReply,
     WorkerTimes,
 )
 from splitmesh.wire.nacks import nack_code_for, nack_for
+from splitmesh.wire.requests import MAX_PAYLOAD_BYTES, InferRequest, StreamRequest, TableOffer, decode_request
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "wire"
 SHA = "0123456789abcdef" * 4
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def same(a: Answer, b: Answer) -> bool:
@@ -75,7 +86,13 @@ def masked() -> Answer:
 
 # Every field of every message is set to something that is not its default.
 SATURATED = {
-    "infer_request": InferRequest("cam-1.r7.42", "cam-1", "coco-ssdlite", SHA, "c3", b"\x00payload\xff", probe=True),
+    "infer_request": InferRequest(
+        "cam-1.r7.42", "edge-of-another-name", "coco-ssdlite", SHA, "c3", b"\x00payload\xff", True, 150_000, TRACE, 7
+    ),
+    "stream_request": StreamRequest(0xDEADBEEF, 42, b"\x00payload\xff", 150_000, TRACE),
+    "table_offer": TableOffer("cam-1", "coco-ssdlite", SHA, "c3", b"\x00table\xff"),
+    "table_reply": TableReply("w-1", Nack(NackCode.UNKNOWN_MODEL, "not here", 7)),
+    "infer_reply_seq": InferReply("", "w-1", Nack(NackCode.NEED_KEYFRAME, "gone", 7), WorkerTimes(1, 2, 3, 4), 5, 42),
     "infer_reply_answer": InferReply("cam-1.r7.42", "w-1", full_answer(), WorkerTimes(1, 2, 3, 4), 5),
     "infer_reply_nack": InferReply(
         "cam-1.r7.42", "w-1", Nack(NackCode.OVERLOADED, "queue: 90 ms, über budget", 7), WorkerTimes(1, 2, 3, 4), 5
@@ -93,6 +110,19 @@ def test_golden_bytes(name: str) -> None:
     assert raw.hex() == (GOLDEN / f"{name}.hex").read_text().strip()
 
 
+def test_a_request_of_an_older_edge_is_read_with_its_headers() -> None:
+    raw = bytes.fromhex((GOLDEN / "infer_request_with_headers.hex").read_text())
+    head = {"traceparent": TRACE, "Nats-Msg-Id": "cam-1.r7.42", "Sm-Budget-Us": "150000"}
+    expected = InferRequest(
+        "cam-1.r7.42", "cam-1", "coco-ssdlite", SHA, "c3", b"\x00payload\xff", True, 150_000, TRACE
+    )
+    assert decode_request(raw, head) == expected
+    assert decode_request(raw, {"Sm-Budget-Us": "150000"}) == dataclasses.replace(expected, traceparent=None)
+    for broken in ({}, {"Sm-Budget-Us": "soon"}):
+        with pytest.raises(WireError, match="Sm-Budget-Us"):
+            decode_request(raw, broken)
+
+
 def test_bytes_from_before_there_were_tensors_still_decode() -> None:
     got = InferReply.decode(bytes.fromhex((GOLDEN / "infer_reply_boxes.hex").read_text()))
     assert isinstance(got.outcome, Answer) and same(got.outcome, boxes_alone())
@@ -105,10 +135,16 @@ def test_golden_bytes_of_a_deflated_mask_decode() -> None:
     assert len(got.encode()) < 200
 
 
+def decoded(sent, raw: bytes | None = None):
+    raw = sent.encode() if raw is None else raw
+    return decode_request(raw, {}) if isinstance(sent, StreamRequest) else type(sent).decode(raw)
+
+
 @pytest.mark.parametrize("name", SATURATED)
 def test_saturated_message_survives(name: str) -> None:
     sent = SATURATED[name]
-    got = type(sent).decode(sent.encode())
+    got = decoded(sent)
+    assert type(got) is type(sent)
     for field in dataclasses.fields(sent):
         before, after = getattr(sent, field.name), getattr(got, field.name)
         if isinstance(before, Answer):
@@ -117,10 +153,24 @@ def test_saturated_message_survives(name: str) -> None:
             assert before == after, field.name
 
 
+UNSET = {
+    "infer_request": {"InferRequest.model_sha256", "InferRequest.seq"},  # of older senders; of the slim form
+    "stream_request": {
+        f"InferRequest.{name}"
+        for name in ("frame_id", "edge_id", "model", "model_sha256", "cut", "probe", "model_digest")
+    },
+    "infer_reply_seq": {"InferReply.frame_id"},
+}
+
+
 @pytest.mark.parametrize("name", SATURATED)
 def test_saturated_message_sets_every_wire_field(name: str) -> None:
     kinds = {
         "infer_request": pb.InferRequest,
+        "stream_request": pb.InferRequest,
+        "table_offer": pb.TableOffer,
+        "table_reply": pb.TableReply,
+        "infer_reply_seq": pb.InferReply,
         "infer_reply_answer": pb.InferReply,
         "infer_reply_nack": pb.InferReply,
         "cancel": pb.Cancel,
@@ -141,7 +191,8 @@ def test_saturated_message_sets_every_wire_field(name: str) -> None:
                     missing += unset(item)
         return missing
 
-    assert unset(kinds[name].FromString(SATURATED[name].encode())) == []
+    left = unset(kinds[name].FromString(SATURATED[name].encode()))
+    assert {field.removeprefix("splitmesh.v1.") for field in left} == UNSET.get(name, set())
 
 
 @pytest.mark.parametrize("name", SATURATED)
@@ -150,15 +201,18 @@ def test_truncated_bytes_never_pass_as_the_message(name: str) -> None:
     raw = sent.encode()
     for cut in range(len(raw)):
         try:
-            got = type(sent).decode(raw[:cut])
+            got = decoded(sent, raw[:cut])
         except WireError:
             continue
         # Protobuf has no end mark: a cut at a field border is a valid, poorer message, never the same one.
         assert got.encode() != raw
 
 
+KINDS = [InferRequest, InferReply, Cancel, Heartbeat, TableOffer, TableReply]
+
+
 @pytest.mark.parametrize("raw", [b"\xff", b"\x0a\x05ab", b"\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01"])
-@pytest.mark.parametrize("kind", [InferRequest, InferReply, Cancel, Heartbeat])
+@pytest.mark.parametrize("kind", KINDS)
 def test_garbage_is_a_wire_error(kind, raw: bytes) -> None:
     with pytest.raises(WireError):
         kind.decode(raw)
@@ -166,9 +220,9 @@ def test_garbage_is_a_wire_error(kind, raw: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_message_or_a_wire_error(raw: bytes) -> None:
-    for kind in (InferRequest, InferReply, Cancel, Heartbeat):
+    for decode in (*(kind.decode for kind in KINDS), lambda raw: decode_request(raw, {})):
         try:
-            kind.decode(raw)
+            decode(raw)
         except WireError:
             continue
 
@@ -181,6 +235,7 @@ REQUEST = {
     "cut": "c",
     "payload": b"x",
     "probe": False,
+    "budget_us": 1,
 }
 
 
@@ -202,6 +257,7 @@ REQUEST = {
         ("cut", "c>"),
         ("payload", b""),
         ("payload", bytes(MAX_PAYLOAD_BYTES + 1)),
+        ("budget_us", 600_000_001),
     ],
 )
 def test_request_field_rules(field: str, value: object) -> None:
@@ -210,6 +266,51 @@ def test_request_field_rules(field: str, value: object) -> None:
         InferRequest(**fields)
     with pytest.raises(WireError, match=field):
         InferRequest.decode(pb.InferRequest(**fields).SerializeToString())
+
+
+def test_what_only_one_end_can_break() -> None:
+    for changes in ({"stream": 2**32}, {"stream": -1}, {"budget_us": -1}):
+        with pytest.raises(WireError, match=next(iter(changes))):
+            InferRequest(**{**REQUEST, **changes})
+    with pytest.raises(WireError, match="traceparent"):
+        InferRequest(**REQUEST, traceparent="junk").encode()
+    with pytest.raises(WireError, match="model_sha256"):
+        InferRequest.decode(
+            pb.InferRequest(frame_id="e.r.1", model="m", model_digest=b"short", budget_us=1).SerializeToString()
+        )
+
+
+@pytest.mark.parametrize("frame_id", ["e", "e.r", "e.r.x", "e.r.", "e.r.1x", "1", ".1", "e.r." + "9" * 19])
+def test_a_stream_is_opened_by_a_numbered_frame(frame_id: str) -> None:
+    with pytest.raises(WireError, match="frame_id"):
+        InferRequest(**{**REQUEST, "frame_id": frame_id, "stream": 1})
+
+
+def test_a_slim_request_in_full_is_what_the_opener_said_with_its_own_number() -> None:
+    opener = InferRequest("e.r.41", "e", "m", SHA, "c", b"key", budget_us=9, traceparent=TRACE, stream=77)
+    slim = StreamRequest(77, 43, b"delta", 5)
+    assert slim.full(opener) == InferRequest("e.r.43", "e", "m", SHA, "c", b"delta", budget_us=5, stream=77)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"payload": b""}, "payload"),
+        ({"payload": bytes(MAX_PAYLOAD_BYTES + 1)}, "payload"),
+        ({"budget_us": 600_000_001}, "budget_us"),
+        ({"seq": 2**63}, "seq"),
+        ({"stream": 0}, "frame_id"),  # then it is a request in full, and lacks everything else
+    ],
+)
+def test_slim_request_rules(changes: dict[str, object], field: str) -> None:
+    fields = {"stream": 7, "seq": 1, "payload": b"x", "budget_us": 1, **changes}
+    with pytest.raises(WireError, match=field):
+        decode_request(pb.InferRequest(**fields).SerializeToString(), {})
+
+
+def test_a_slim_request_takes_its_payload_and_at_most_50_bytes() -> None:
+    raw = StreamRequest(2**32 - 1, 10**7, bytes(300), 400_000, TRACE).encode()
+    assert len(raw) - 300 <= 50
 
 
 def _answer_pb(**changes: object) -> pb.Answer:
@@ -319,7 +420,7 @@ def test_an_answer_with_nan_is_not_sent() -> None:
     [
         (pb.InferReply(frame_id="f", worker_id="w"), "outcome"),
         (pb.InferReply(frame_id="f", worker_id="w", nack=pb.Nack()), "nack.code"),
-        (pb.InferReply(frame_id="f", worker_id="w", nack=pb.Nack(code=8)), "nack.code"),  # type: ignore[arg-type]
+        (pb.InferReply(frame_id="f", worker_id="w", nack=pb.Nack(code=10)), "nack.code"),  # type: ignore[arg-type]
         (pb.InferReply(frame_id="f", worker_id="w", nack=pb.Nack(code=1, detail="x" * 501)), "nack.detail"),
         (pb.InferReply(frame_id="f", worker_id="w", nack=pb.Nack(code=1, retry_after_us=2**63)), "retry_after_us"),
         (pb.InferReply(frame_id="", worker_id="w", answer=pb.Answer()), "frame_id"),
@@ -342,6 +443,10 @@ def test_lying_replies(message: pb.InferReply, field: str) -> None:
 def test_a_refusal_may_lack_the_frame_id_only() -> None:
     reply = InferReply("", "w", Nack(NackCode.BAD_REQUEST, "not a request"))
     assert InferReply.decode(reply.encode()) == reply
+
+
+def test_a_table_that_was_kept_is_told_without_a_refusal() -> None:
+    assert TableReply.decode(TableReply("w").encode()) == TableReply("w")
 
 
 @pytest.mark.parametrize(
@@ -404,6 +509,8 @@ def test_round_trip_of_answers(frame: str, worker: str, answer: Answer, times: W
         st.one_of(st.just(""), tokens),
         st.binary(min_size=1, max_size=500),
         st.booleans(),
+        st.integers(0, 600_000_000),
+        st.one_of(st.none(), st.just(TRACE)),
     )
 )
 def test_round_trip_of_requests(request_: InferRequest) -> None:
@@ -427,6 +534,9 @@ def test_the_wire_has_exactly_these_codes() -> None:
     [
         (WireError("x"), NackCode.BAD_REQUEST),
         (CodecError("x"), NackCode.BAD_REQUEST),
+        (NeedKeyframe("x"), NackCode.NEED_KEYFRAME),
+        (NeedTable("x", table_id=b"1234"), NackCode.NEED_TABLE),
+        (Overloaded("x"), NackCode.OVERLOADED),
         (FrameShapeError("x"), NackCode.BAD_REQUEST),
         (ModelError("x"), NackCode.UNKNOWN_MODEL),
         (InferenceError("x"), NackCode.INFERENCE_FAILED),

@@ -50,7 +50,7 @@ class NatsBus:
         self._attempt_s = attempt_s
         self._on_state = on_state
         self._client = LinkClient()
-        self._replies = Replies(f"_INBOX.{secrets.token_hex(11)}")
+        self._replies = Replies(f"_INBOX.{secrets.token_urlsafe(9)}")
         self._interests: list[Interest] = []
         self._first = asyncio.Event()
         self._reason = ""

@@ -11,8 +11,10 @@ from splitmesh.bus.base import Bus
 from splitmesh.cloud.hosted import Executed
 from splitmesh.cloud.job import Job
 from splitmesh.errors import BusError, InferenceError, PayloadTooLarge, WireError
+from splitmesh.frames.answer import Answer
 from splitmesh.telemetry.metrics import CloudMetrics
-from splitmesh.wire.messages import InferReply, InferRequest, Nack, NackCode, WorkerTimes
+from splitmesh.wire.messages import InferReply, Nack, NackCode, WorkerTimes
+from splitmesh.wire.requests import InferRequest
 
 _log = logging.getLogger(__name__)
 
@@ -36,10 +38,10 @@ class ReplyDesk:
         """
         request, times = job.request, job.served(run)
         try:
-            raw = InferReply(job.id, self._worker, run.answer, times, self._wait_us()).encode()
+            raw = self._reply(request, job.seq, run.answer, times).encode()
         except WireError as exc:
             raise InferenceError(f"{request.model} gave an answer that can't be sent: {exc}") from exc
-        if await self._publish(job.reply_to, raw):
+        if await self.publish(job.reply_to, raw):
             self.served += 1
             self._metrics.answered(
                 model=request.model,
@@ -54,7 +56,9 @@ class ReplyDesk:
 
     async def refuse(self, job: Job, nack: Nack) -> None:
         now_ns = time.monotonic_ns()
-        await self.refuse_message(job.reply_to, job.request, nack, job.waited(now_ns))
+        if job.turn is not None:
+            job.turn.drop()
+        await self.refuse_message(job.reply_to, job.request, job.seq, nack, job.waited(now_ns))
         job.trace.finish(
             now_ns,
             keep=nack.code is not NackCode.CANCELLED,
@@ -63,19 +67,30 @@ class ReplyDesk:
         )
 
     async def refuse_message(
-        self, reply_to: str, request: InferRequest | None, nack: Nack, times: WorkerTimes = _NOT_SERVED
+        self,
+        reply_to: str,
+        request: InferRequest | None,
+        seq: int | None,
+        nack: Nack,
+        times: WorkerTimes = _NOT_SERVED,
     ) -> None:
-        """Refuse what did not become a job; `request` None: it can't even be read."""
+        """Refuse what did not become a job; `request` None: it can't even be read, or is of no stream known here."""
         self.nacked[nack.code.label] += 1
         model, cut = (request.model, request.cut) if request else ("", "")
         if nack.code is NackCode.CANCELLED:
             self._metrics.cancelled(model=model, cut=cut)
         else:
             self._metrics.nacked(model=model, cut=cut, code=nack.code.label)
-        frame_id = request.frame_id if request else ""
-        await self._publish(reply_to, InferReply(frame_id, self._worker, nack, times, self._wait_us()).encode())
+        await self.publish(reply_to, self._reply(request, seq, nack, times).encode())
 
-    async def _publish(self, reply_to: str, reply: bytes) -> bool:
+    def _reply(
+        self, request: InferRequest | None, seq: int | None, outcome: Answer | Nack, times: WorkerTimes
+    ) -> InferReply:
+        """A slim request gets a slim reply."""
+        frame_id = request.frame_id if request and seq is None else ""
+        return InferReply(frame_id, self._worker, outcome, times, self._wait_us(), seq)
+
+    async def publish(self, reply_to: str, reply: bytes) -> bool:
         """False, and logged, if the connection is gone: the sender is told so by its own bus."""
         try:
             await self._bus.publish(reply_to, reply)

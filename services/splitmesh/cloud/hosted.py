@@ -1,4 +1,4 @@
-"""Owns one model as a worker serves it: the whole and every tail, from payload to answer, in one call.
+"""Owns one model as a worker serves it: the whole and every tail, from decoded inputs to answer, in one call.
 
 Runs on an executor's thread; touches no event loop.
 """
@@ -8,11 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from splitmesh.codec.features import decode_features, encode_features
-from splitmesh.codec.picture import decode_picture, encode_picture
+from splitmesh.cloud.decoders import Content, Expected, decode_alone
+from splitmesh.codec.compact.table import CompactTable
+from splitmesh.codec.features import encode_features
+from splitmesh.codec.picture import encode_picture
 from splitmesh.errors import FrameShapeError, InferenceError, MeshError, ModelError
 from splitmesh.frames.answer import F32, Answer
 from splitmesh.frames.normalize import Normalizer
@@ -40,10 +43,10 @@ class Executed:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The session behind one cut; `shapes` of the tensors that its payload must hold."""
+    """The session behind one cut, and what its payload must hold."""
 
     session: Session
-    shapes: dict[str, tuple[int, ...]]
+    expected: Expected
 
 
 class Hosted:
@@ -55,14 +58,14 @@ class Hosted:
         manifest = bundle.manifest
         self.model = manifest.name
         self.sha256 = bundle.sha256
-        self._picture = (manifest.height, manifest.width)
+        self._size = (manifest.height, manifest.width)
         self._normalizer = Normalizer.from_manifest(manifest)
         self._postprocess = bundle.postprocess()
         whole = open_session(bundle.full_path, threads=threads, providers=providers)
-        self._parts = {"": _Part(whole, {})}
+        self._parts = {"": _Part(whole, Expected({}, self._size))}
         for cut in bundle.cuts:
             session = open_session(bundle.tail_path(cut.name), threads=threads, providers=providers)
-            self._parts[cut.name] = _Part(session, cut.shapes)
+            self._parts[cut.name] = _Part(session, Expected(cut.shapes, self._size))
 
     @property
     def cuts(self) -> tuple[str, ...]:
@@ -84,14 +87,25 @@ class Hosted:
         if cut not in self._parts:
             raise ModelError(f"{self.model} is not cut at {cut!r} here, only at {', '.join(self.announced().cuts)}")
 
-    def execute(self, cut: str, payload: bytes, abandoned: Callable[[], bool] = lambda: False) -> Executed:
+    def expected(self, cut: str) -> Expected:
+        """What a payload for `cut` must hold."""
+        return self._parts[cut].expected
+
+    def tables(self) -> dict[tuple[str, str], CompactTable]:
+        """The plan's calibration tables, by model and cut."""
+        found = {cut.name: self.bundle.table(cut.name) for cut in self.bundle.cuts}
+        return {(self.model, cut): table for cut, table in found.items() if table is not None}
+
+    def execute(
+        self, cut: str, decode: Callable[[], Content], abandoned: Callable[[], bool] = lambda: False
+    ) -> Executed:
         """Decode, run, post-process. `abandoned` is asked between the steps.
 
-        Raises CodecError, FrameShapeError, InferenceError, Abandoned.
+        Raises what `decode` raises, FrameShapeError, InferenceError, Abandoned.
         """
         part = self._parts[cut]
         start = time.monotonic_ns()
-        inputs = self._decode(part, payload)
+        inputs = self._inputs(decode())
         decoded = time.monotonic_ns()
         if abandoned():
             raise Abandoned("cancelled before the model ran")
@@ -105,29 +119,32 @@ class Hosted:
             raise InferenceError(f"outputs of {self.model} at {cut or 'no cut'} can't be read: {exc}") from exc
         return Executed(answer, start, decoded, ran, time.monotonic_ns())
 
-    def _decode(self, part: _Part, payload: bytes) -> dict[str, F32]:
-        if part.shapes:
-            return decode_features(payload, expect=part.shapes)
-        picture = decode_picture(payload, expect=self._picture)
-        return {self.bundle.manifest.input: self._normalizer.normalize(picture)}
+    def _inputs(self, content: Content) -> dict[str, F32]:
+        if isinstance(content, dict):
+            return content
+        return {self.bundle.manifest.input: self._normalizer.normalize(content)}
 
     def warm_up(self) -> dict[str, int]:
         """Run every part on a grey picture until caches and kernels are warm; cut → nanoseconds of the median run.
 
         Tails get what their heads make of it: made-up features could be far from anything the tail can digest.
         """
-        grey = np.full((*self._picture, 3), 128, np.uint8)
+        grey = np.full((*self._size, 3), 128, np.uint8)
         inputs = {self.bundle.manifest.input: self._normalizer.normalize(grey)}
         medians = {}
         for cut, part in self._parts.items():
-            if part.shapes:
+            if part.expected.shapes:
                 features = open_session(self.bundle.head_path(cut), providers=("cpu",)).run(inputs)
                 payload = encode_features(features, codec="u8zstd", level=8)
             else:
                 payload = encode_picture(grey, quality=85)
-            runs = [self.execute(cut, payload) for _ in range(_WARM_RUNS)]
+            runs = [self.execute(cut, partial(self._decode_alone, payload, part)) for _ in range(_WARM_RUNS)]
             medians[cut] = sorted(run.end_ns - run.start_ns for run in runs)[_WARM_RUNS // 2]
         return medians
+
+    @staticmethod
+    def _decode_alone(payload: bytes, part: _Part) -> Content:
+        return decode_alone(payload, part.expected, lambda _: None)
 
     def __repr__(self) -> str:
         return f"<Hosted {self.model} {self.sha256[:12]} cuts={list(self.announced().cuts)} on {self.provider}>"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from splitmesh.cloud.decoders import Content, decode_alone, open_decoder
 from splitmesh.cloud.hosted import Executed, Hosted
+from splitmesh.cloud.streams import Turn
+from splitmesh.codec.compact.intra import Tables
 from splitmesh.schedule.service_time import ServiceTime
 from splitmesh.telemetry.frametrace import FrameTrace
-from splitmesh.wire.messages import InferRequest, WorkerTimes
+from splitmesh.wire.messages import WorkerTimes
+from splitmesh.wire.requests import InferRequest
 
 
 @dataclass(slots=True, eq=False)
@@ -22,12 +26,25 @@ class Job:
     arrived_ns: int
     deadline_ns: int
     """Arrival plus the budget that the edge gave: clocks of two machines are never compared."""
+    tables: Tables
+    """Calibration tables that its payload may name."""
+    seq: int | None = None
+    """Of a request in its slim form, which the reply then has too."""
+    turn: Turn | None = None
+    """Its place in its stream, if it belongs to one."""
     abandoned: bool = False
     """The edge cancelled it while it ran."""
 
     @property
     def id(self) -> str:
         return self.request.frame_id
+
+    def decode(self) -> Content:
+        """What its payload holds; on an executor's thread. Raises CodecError."""
+        expected = self.hosted.expected(self.request.cut)
+        if self.turn is None:
+            return decode_alone(self.request.payload, expected, self.tables)
+        return self.turn.take(lambda payload: open_decoder(payload, expected, self.tables))
 
     def waited(self, now_ns: int) -> WorkerTimes:
         """The times of a request that was never served."""

@@ -16,18 +16,21 @@ from dataclasses import dataclass
 from splitmesh.bus.base import Bus, Message, MessageSink, Subscription
 from splitmesh.cloud.desk import ReplyDesk
 from splitmesh.cloud.hosted import Abandoned, Hosted
+from splitmesh.cloud.intake import Intake
 from splitmesh.cloud.job import Job
+from splitmesh.cloud.pulse import Load, Pulse
 from splitmesh.cloud.refusals import explain
-from splitmesh.errors import BusError, MeshError, ModelError, WireError
+from splitmesh.errors import MeshError, ModelError, WireError
 from splitmesh.frames.status import CloudStatus
 from splitmesh.schedule.edf import EdfQueue, Refusal
 from splitmesh.schedule.service_time import ServiceTime
 from splitmesh.telemetry.metrics import CloudMetrics
 from splitmesh.telemetry.tracing import Tracing
-from splitmesh.wire import headers, subjects
+from splitmesh.wire import subjects
 from splitmesh.wire.checks import MAX_US
-from splitmesh.wire.messages import Cancel, Heartbeat, InferRequest, Nack, NackCode
+from splitmesh.wire.messages import Cancel, Nack, NackCode, TableReply
 from splitmesh.wire.nacks import nack_for
+from splitmesh.wire.requests import InferRequest, StreamRequest, TableOffer, decode_request
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +58,6 @@ class Worker:
         if len(self._hosted) != len(hosted):
             raise ModelError("a worker can't serve two models of the same name")
         self._announced = tuple(each.announced() for each in hosted)
-        self._tracing = tracing
         self._metrics = metrics
         self._queue: EdfQueue[Job] = EdfQueue(options.queue_limit, servers=options.slots)
         self._running: dict[str, Job] = {}
@@ -64,10 +66,10 @@ class Worker:
         self._idle.set()
         self._executor = ThreadPoolExecutor(options.slots, thread_name_prefix="infer")
         self._taken: dict[tuple[str, str], ServiceTime] = {}
+        self._intake = Intake(self._hosted, self._taken, tracing)
         self._bus: Bus | None = None
         self._interests: list[Subscription] = []
-        self._pulse: asyncio.Task[None] | None = None
-        self._beats = 0
+        self._pulse: Pulse | None = None
         self.draining = False
 
     # life
@@ -91,10 +93,12 @@ class Worker:
         tenant = self.options.tenant
         await self._listen(bus, subjects.cancel(tenant), self._on_cancel)
         await self._listen(bus, subjects.worker(tenant, self.options.name), self._on_request)
+        await self._listen(bus, subjects.table(tenant, self.options.name), self._on_table)
         for hosted in self._hosted.values():
             for cut in hosted.cuts:
                 await self._listen(bus, subjects.infer(tenant, hosted.model, cut), self._on_request, subjects.POOL)
-        self._pulse = asyncio.create_task(self._beat(), name="heartbeats")
+        self._pulse = Pulse(self.options.name, tenant, self._announced, bus, self._metrics)
+        self._pulse.start(self.options.heartbeat_s, self._load, self._attend)
 
     async def _listen(self, bus: Bus, subject: str, sink: MessageSink, queue: str = "") -> None:
         self._interests.append(await bus.subscribe(subject, sink, queue=queue))
@@ -105,7 +109,8 @@ class Worker:
             return
         self.draining = True
         self._queue.close()
-        await self._send_heartbeat()
+        if self._pulse is not None:
+            await self._pulse.beat(self._load())
         cancellations, *requests = self._interests or (None,)
         await asyncio.gather(*(interest.unsubscribe() for interest in requests if interest))
         if self._bus is not None:
@@ -123,8 +128,7 @@ class Worker:
         if cancellations is not None:
             await cancellations.unsubscribe()
         if self._pulse is not None:
-            self._pulse.cancel()
-            await asyncio.wait({self._pulse})
+            await self._pulse.stop()
         self._executor.shutdown(wait=False)
 
     @property
@@ -159,11 +163,14 @@ class Worker:
             _log.warning("a request on %s names nobody to answer", message.subject)
             return
         request: InferRequest | None = None
+        seq: int | None = None
         try:
-            request = InferRequest.decode(message.payload)
-            job = self._admissible(request, message, arrived_ns)
+            asked = decode_request(message.payload, message.headers)
+            seq = asked.seq if isinstance(asked, StreamRequest) else None
+            request = self._intake.in_full(asked, arrived_ns)
+            job = self._intake.job(request, message, arrived_ns, seq=seq)
         except MeshError as exc:
-            await self._desk.refuse_message(message.reply, request, nack_for(exc))
+            await self._desk.refuse_message(message.reply, request, seq, nack_for(exc))
             return
         refusal = self._push(job, arrived_ns)
         if refusal is None:
@@ -172,16 +179,18 @@ class Worker:
         else:
             await self._desk.refuse(job, explain(refusal, job, waiting=len(self._queue)))
 
-    def _admissible(self, request: InferRequest, message: Message, arrived_ns: int) -> Job:
-        budget_ns = headers.budget_us(message.headers) * 1000
-        hosted = self._hosted.get(request.model)
-        if hosted is None:
-            raise ModelError(f"{request.model} is not served here, only {', '.join(self._hosted)}")
-        hosted.check(request.cut, request.model_sha256)
-        traceparent = headers.traceparent(message.headers)
-        trace = self._tracing.continue_trace(traceparent, arrived_ns, frame_id=request.frame_id)
-        taken = self._taken[hosted.model, request.cut]
-        return Job(request, message.reply, hosted, taken, trace, arrived_ns, arrived_ns + budget_ns)
+    async def _on_table(self, message: Message) -> None:
+        """Read on an executor's thread: a large one takes longer than the loop may wait."""
+        nack = None
+        try:
+            offer = TableOffer.decode(message.payload)
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._intake.keep_table, offer)
+            _log.info("%s sent the table of %s at %s", offer.edge_id, offer.model, offer.cut)
+        except MeshError as exc:
+            nack = nack_for(exc)
+            _log.warning("a table was refused: %s", exc)
+        if message.reply:
+            await self._desk.publish(message.reply, TableReply(self.options.name, nack).encode())
 
     def _push(self, job: Job, now_ns: int) -> Refusal | None:
         return self._queue.push(
@@ -225,10 +234,9 @@ class Worker:
 
     async def _serve(self, job: Job) -> None:
         loop = asyncio.get_running_loop()
-        request = job.request
         try:
             run = await loop.run_in_executor(
-                self._executor, job.hosted.execute, request.cut, request.payload, lambda: job.abandoned
+                self._executor, job.hosted.execute, job.request.cut, job.decode, lambda: job.abandoned
             )
             job.taken.observe(run.end_ns - run.start_ns, time.monotonic_ns())
             self._release(job)
@@ -262,30 +270,13 @@ class Worker:
     def _wait_us(self) -> int:
         return min(MAX_US, self._queue.predicted_wait_ns(time.monotonic_ns()) // 1000)
 
-    async def _beat(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time()
-        while True:
-            await self._send_heartbeat()
-            await self._pump()  # tells those that expired behind a long run
-            due = max(due + self.options.heartbeat_s, loop.time())
-            await asyncio.sleep(due - loop.time())
+    def _load(self) -> Load:
+        return Load(self._wait_us(), len(self._queue), self.draining)
 
-    async def _send_heartbeat(self) -> None:
-        if self._bus is None:
-            return
-        wait_us, depth = self._wait_us(), len(self._queue)
-        self._metrics.load(queue_depth=depth, predicted_wait_s=wait_us / 1e6)
-        self._beats += 1
-        beat = Heartbeat(self.options.name, self._beats, self._announced, wait_us, depth, self.draining)
-        if not self._bus.connected:
-            return
-        try:
-            await self._bus.publish(subjects.load(self.options.tenant), beat.encode())
-        except BusError as exc:
-            _log.debug("heartbeat not sent: %s", exc)
-        else:
-            self._metrics.heartbeats_total.inc()
+    async def _attend(self) -> None:
+        """With every heartbeat: tell those that expired behind a long run, let go of streams that nobody uses."""
+        await self._pump()
+        self._intake.streams.trim(time.monotonic_ns())
 
     def __repr__(self) -> str:
         return f"<Worker {self.options.name} models={list(self._hosted)} {self._queue!r} draining={self.draining}>"

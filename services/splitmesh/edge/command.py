@@ -94,7 +94,7 @@ async def _compose(
         closing.callback(results.close)
     alone = isinstance(policy, LocalOnly)
     offloader = None if alone else Offloader(world, bundle, edge=settings.name, tenant=settings.tenant)
-    offers = Offers(offloader, world)
+    offers = Offers(offloader, world, bundle)
     closing.callback(offers.close)
     parts = await asyncio.to_thread(
         Parts, bundle, threads=settings.threads, points=bundle.points, providers=settings.providers

@@ -1,43 +1,46 @@
-"""Owns a frame's dealings with the cloud: encode on the codec thread, send, take the reply, probe, cancel."""
+"""Owns a frame's dealings with the cloud: encode on the codec thread, send, take the reply, cancel."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
-from splitmesh.codec.features import encode_features
-from splitmesh.codec.picture import encode_picture
+from splitmesh.codec.registry import CODECS
+from splitmesh.edge.coding import Coding
 from splitmesh.edge.frame import OpenFrame
-from splitmesh.edge.offload import Offer, Offloader, Refused, Reply
+from splitmesh.edge.offload import Offer, Offloader, Parcel, Refused, Reply, Terms
 from splitmesh.edge.parts import Tensors
+from splitmesh.edge.probes import Probes
+from splitmesh.edge.senders import StreamSenders
+from splitmesh.edge.streams import NotSent
 from splitmesh.errors import BusError, CodecError, WireError
-from splitmesh.policy.point import OperatingPoint, Place
-from splitmesh.policy.probe import ProbeSchedule
+from splitmesh.plan.bundle.read import Bundle
 from splitmesh.policy.world import World
+from splitmesh.wire.messages import NackCode
 
 
 class Offers:
     """`offloader` None: there is no cloud, and every offer is declined."""
 
-    def __init__(self, offloader: Offloader | None, world: World) -> None:
+    def __init__(self, offloader: Offloader | None, world: World, bundle: Bundle) -> None:
         self._offloader = offloader
-        self._world = world
         self._codec = ThreadPoolExecutor(1, thread_name_prefix="edge-codec")
-        self._probes = ProbeSchedule()
-        pictures = [p for p in world.points if p.place is Place.FRAME]
-        self._probe_point = min(pictures, key=lambda p: p.payload_bytes, default=None)
+        self._coding = Coding(bundle)
+        self._probes = Probes(world, (bundle.manifest.height, bundle.manifest.width))
+        self.streams = StreamSenders(world, self._coding)
+        if offloader is not None:
+            offloader.peers.gone = self.streams.worker_gone
 
     async def features(self, frame: OpenFrame, tensors: Tensors) -> Offer | None:
         """Offer the cut; None (with a note on the frame) if it can't be sent."""
-        point = frame.point
-        return await self._offer(frame, point, lambda: encode_features(tensors, codec=point.codec, level=point.level))
+        return await self._offer(frame, tensors)
 
     async def picture(self, frame: OpenFrame) -> Offer | None:
         """Offer the model's input picture; None (with a note on the frame) if it can't be sent."""
-        rgb, quality = frame.prepared.rgb, frame.point.level
-        return await self._offer(frame, frame.point, lambda: encode_picture(rgb, quality=quality))
+        return await self._offer(frame, frame.prepared.rgb)
 
     def take(self, frame: OpenFrame, offer: Offer) -> Reply | None:
         """What a finished offer brought; None (with a note on the frame) if it was refused or lost."""
@@ -59,23 +62,29 @@ class Offers:
         return reply
 
     async def withdraw(self, frame: OpenFrame, offer: Offer) -> None:
-        """The frame has its result from elsewhere: say so to the workers."""
+        """The frame has its result from elsewhere: say so to the workers. A frame of a stream stays: its answer is
+        the acknowledgement that later ones build on.
+        """
         frame.trace.span("offload", offer.sent_ns, time.monotonic_ns(), {"splitmesh.withdrawn": True})
-        if self._offloader is not None:
+        if self._offloader is not None and not offer.parcel.stream:
             await self._offloader.cancel(offer.frame_id)
 
     async def maybe_probe(self, frame: OpenFrame) -> None:
         """Ride on a settled frame to learn the state of the link, if a probe is due. Costs the frame nothing."""
-        point = self._probe_point
-        if point is None or self._offloader is None or not self._offloader.connected:
+        if self._offloader is None or not self._offloader.connected:
             return
         now_ns = time.monotonic_ns()
-        if not self._probes.due(self._world, point.payload_bytes, now_ns):
+        self.streams.tidy(self._offloader.peers, now_ns)
+        budget_ns = frame.deadline_ns - frame.captured.captured_ns
+        point = self._probes.due(now_ns, budget_ns / 1e6)
+        if point is None:
             return
-        self._probes.sent(now_ns)
-        rgb = frame.prepared.rgb
-        offer = await self._offer(frame, point, lambda: encode_picture(rgb, quality=point.level), probe=True)
-        if offer is None:
+        try:
+            payload = await self._run(self._probes.payload, point, frame.prepared.rgb)
+            now_ns = time.monotonic_ns()
+            terms = Terms(now_ns, now_ns + budget_ns, frame.decision.chosen.predicted_ms, None, probe=True)
+            offer = self._offloader.send(f"{frame.frame_id}.probe", Parcel(point, payload), terms)
+        except (BusError, CodecError, WireError):
             self._probes.back()
         else:
             offer.reply.add_done_callback(lambda _: self._probes.back())
@@ -83,34 +92,64 @@ class Offers:
     def close(self) -> None:
         self._codec.shutdown(wait=True, cancel_futures=True)
 
-    async def _offer(
-        self, frame: OpenFrame, point: OperatingPoint, encode: Callable[[], bytes], *, probe: bool = False
-    ) -> Offer | None:
+    async def _offer(self, frame: OpenFrame, content: Any) -> Offer | None:
         if self._offloader is None:
             frame.notes.append("no cloud is configured")
             return None
-        start_ns = time.monotonic_ns()
-        loop = asyncio.get_running_loop()
-        budget_ns = frame.deadline_ns - frame.captured.captured_ns
         try:
-            payload = await loop.run_in_executor(self._codec, encode)
-            now_ns = time.monotonic_ns()
-            if not probe:
-                frame.timed("encode", start_ns, now_ns)
-            offer = self._offloader.send(
-                f"{frame.frame_id}.probe" if probe else frame.frame_id,
-                point,
-                payload,
-                decided_ns=now_ns if probe else frame.decided_ns,
-                deadline_ns=now_ns + budget_ns if probe else frame.deadline_ns,
-                predicted_ms=frame.decision.chosen.predicted_ms,
-                traceparent=None if probe else frame.trace.traceparent("offload"),
-                probe=probe,
-            )
-        except (BusError, CodecError, WireError) as exc:
-            if not probe:
-                frame.notes.append(str(exc))
+            self._offloader.check_open()
+            if CODECS[frame.point.codec].stateful:
+                offer = await self._by_stream(self._offloader, frame, content)
+            else:
+                payload = await self._timed(frame, partial(self._coding.alone, frame.point, content))
+                offer = self._offloader.send(frame.frame_id, Parcel(frame.point, payload), _terms(frame))
+        except (BusError, CodecError, NotSent, WireError) as exc:
+            frame.notes.append(str(exc))
             return None
-        if not probe:
-            frame.uplink_bytes += len(payload)
+        frame.uplink_bytes += len(offer.parcel.payload)
+        offer.reply.add_done_callback(lambda _: self._see_table(offer))
         return offer
+
+    async def _by_stream(self, offloader: Offloader, frame: OpenFrame, content: Any) -> Offer:
+        """Raises NotSent, BusError, CodecError, WireError."""
+        point = frame.point
+        sender = self.streams.of(point, offloader.peers, time.monotonic_ns())
+        try:
+            coded = await self._timed(frame, partial(sender.code, content, point.level))
+        except asyncio.CancelledError:
+            sender.reset()  # what was coded in the meantime goes nowhere
+            raise
+        stream, worker = sender.id, sender.send(coded)
+        try:
+            offer = offloader.send(
+                frame.frame_id, Parcel(point, coded.payload, stream, worker, coded.key), _terms(frame)
+            )
+        except BaseException:
+            self.streams.unsent(sender, coded)
+            raise
+        self.streams.watch(sender, coded, offer)
+        return offer
+
+    async def _timed(self, frame: OpenFrame, encode: Any) -> Any:
+        start_ns = time.monotonic_ns()
+        coded = await self._run(encode)
+        frame.timed("encode", start_ns, time.monotonic_ns())
+        return coded
+
+    async def _run(self, work: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._codec, work, *arguments)
+
+    def _see_table(self, offer: Offer) -> None:
+        """A worker that lacks the table gets it, for the frames to come."""
+        error = None if offer.reply.cancelled() else offer.reply.exception()
+        if isinstance(error, Refused) and error.code is NackCode.NEED_TABLE and self._offloader is not None:
+            self._offloader.send_table(error.worker, offer.parcel.point.cut)
+
+
+def _terms(frame: OpenFrame) -> Terms:
+    return Terms(
+        decided_ns=frame.decided_ns,
+        deadline_ns=frame.deadline_ns,
+        predicted_ms=frame.decision.chosen.predicted_ms,
+        traceparent=frame.trace.traceparent("offload"),
+    )

@@ -1,4 +1,4 @@
-"""Owns requests to the cloud: sends them, hears heartbeats, and teaches the world what came back and when.
+"""Owns requests to the cloud: sends them, and teaches the world what came back and when.
 
 An offer outlives the frame that made it: a late reply still tells the state of the link, and its answer still
 refreshes the tracker. Nothing here decides.
@@ -12,22 +12,27 @@ import logging
 import time
 from dataclasses import dataclass
 
-from splitmesh.bus.base import Bus, Message, Subscription
+from splitmesh.bus.base import Bus, Subscription
+from splitmesh.edge.peers import Peers
+from splitmesh.edge.tables import TableSender
+from splitmesh.edge.verdict import Verdict
 from splitmesh.errors import BusError, BusUnavailable, MeshError, WireError
 from splitmesh.frames.answer import Answer
 from splitmesh.plan.bundle.read import Bundle
-from splitmesh.policy.point import OperatingPoint, Place
+from splitmesh.policy.point import OperatingPoint
 from splitmesh.policy.world import RemoteTimes, World
-from splitmesh.wire import headers, subjects
-from splitmesh.wire.messages import Cancel, Heartbeat, InferReply, InferRequest, Nack, NackCode
+from splitmesh.wire import subjects
+from splitmesh.wire.headers import MAX_BUDGET_US
+from splitmesh.wire.messages import Cancel, InferReply, Nack, NackCode
+from splitmesh.wire.requests import InferRequest, StreamRequest, split_frame_id
 
 _log = logging.getLogger(__name__)
 
 _REPLY_TIMEOUT_S = 5.0
 _ECHO_INTERVAL_S = 0.4
-_ECHO_BYTES = 150
-_CENSORED = 1.25
-"""A reply that has not come by the deadline is entered as having taken this many times the time waited."""
+_ECHO_BYTES = 50
+_PROTOCOL_BYTES = 40
+"""Of NATS around a request: verb, reply subject, size."""
 _CLOCK_SLACK = 1.05
 """Two machines' monotonic clocks may run at rates that differ by so much, generously."""
 _MAX_PENDING_BYTES = 1_000_000
@@ -37,9 +42,35 @@ _PEER_FAULTS = frozenset({NackCode.UNKNOWN_MODEL, NackCode.DRAINING, NackCode.IN
 class Refused(MeshError):
     """The worker said no; `code` says why."""
 
-    def __init__(self, code: NackCode, detail: str) -> None:
+    def __init__(self, code: NackCode, detail: str, *, worker: str) -> None:
         super().__init__(f"refused ({code.label}): {detail}")
         self.code = code
+        self.worker = worker
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What one request brings: the payload of a frame at an operating point."""
+
+    point: OperatingPoint
+    payload: bytes
+    stream: int = 0
+    """Id of the stream that it belongs to; 0: none."""
+    worker: str = ""
+    """Which has opened that stream; "": any of the pool."""
+    key: bool = False
+    """Of a stream: it builds on nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """When the frame was decided and is due, monotonic ns; what was predicted of it; whether anybody waits."""
+
+    decided_ns: int
+    deadline_ns: int
+    predicted_ms: float
+    traceparent: str | None
+    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +89,7 @@ class Offer:
     """A request under way. `reply` gives a Reply, or raises Refused, BusError or WireError."""
 
     frame_id: str
-    point: OperatingPoint
+    parcel: Parcel
     sent_ns: int
     reply: asyncio.Task[Reply]
 
@@ -75,13 +106,13 @@ class Offloader:
         self._open: set[asyncio.Task[Reply]] = set()
         self._heartbeats: Subscription | None = None
         self._echoing: asyncio.Task[None] | None = None
+        self._tables = TableSender(world, bundle, edge=edge, tenant=tenant)
+        self.peers = Peers(world, (bundle.manifest.name, bundle.sha256))
         self.uplink_bytes = 0
-        self.malformed_heartbeats = 0
-        self.worker_seen_ns: dict[str, int] = {}
 
     async def attach(self, bus: Bus) -> None:
         """Use `bus` from now on. Before, the edge is on its own."""
-        self._heartbeats = await bus.subscribe(subjects.load(self._tenant), self._on_heartbeat)
+        self._heartbeats = await bus.subscribe(subjects.load(self._tenant), self.peers.hear)
         self._bus = bus
         self._echoing = asyncio.create_task(self._echo_for_ever(bus), name="echo")
 
@@ -89,45 +120,35 @@ class Offloader:
     def connected(self) -> bool:
         return self._bus is not None and self._bus.connected
 
-    def send(
-        self,
-        frame_id: str,
-        point: OperatingPoint,
-        payload: bytes,
-        *,
-        decided_ns: int,
-        deadline_ns: int,
-        predicted_ms: float,
-        traceparent: str | None,
-        probe: bool = False,
-    ) -> Offer:
-        """Hand `payload` to the bus. Raises BusUnavailable when the broker is gone or the socket is clogged."""
+    def check_open(self) -> Bus:
+        """The bus. Raises BusUnavailable when the broker is gone or the socket is clogged."""
         bus = self._bus
         if bus is None or not bus.connected:
             raise BusUnavailable("no connection to the broker")
         if bus.pending_bytes > _MAX_PENDING_BYTES:
             raise BusUnavailable(f"{bus.pending_bytes} bytes wait for the socket")
+        return bus
+
+    def send(self, frame_id: str, parcel: Parcel, terms: Terms) -> Offer:
+        """Hand `parcel` to the bus. Raises BusUnavailable as `check_open` does, WireError."""
+        bus = self.check_open()
         now_ns = time.monotonic_ns()
-        request = InferRequest(
-            frame_id=frame_id,
-            edge_id=self._edge,
-            model=self._bundle.manifest.name,
-            model_sha256=self._bundle.sha256,
-            cut=point.cut,
-            payload=payload,
-            probe=probe,
+        subject, raw = self._request(frame_id, parcel, terms, now_ns)
+        message_bytes = len(raw) + len(subject) + _PROTOCOL_BYTES
+        self._world.on_sent(
+            frame_id, parcel.point, len(parcel.payload), now_ns, message_bytes=message_bytes, is_key=parcel.key
         )
-        head = headers.pack(traceparent, frame_id, max(0, (deadline_ns - now_ns) // 1000))
-        subject = subjects.infer(self._tenant, self._bundle.manifest.name, point.cut)
-        self._world.on_sent(frame_id, point, len(payload), now_ns)
-        self.uplink_bytes += len(payload)
-        verdict = _Verdict(self._world, point, decided_ns, deadline_ns, predicted_ms, probe)
-        timer = asyncio.get_running_loop().call_later((deadline_ns - now_ns) / 1e9, verdict.deadline_passed)
-        exchange = self._exchange(bus, frame_id, point, subject, request.encode(), head, verdict, timer)
+        self.uplink_bytes += len(parcel.payload)
+        exchange = self._exchange(bus, frame_id, parcel, terms, subject, raw)
         task = asyncio.create_task(exchange, name=f"offer-{frame_id}")
         self._open.add(task)
         task.add_done_callback(self._forget)
-        return Offer(frame_id, point, now_ns, task)
+        return Offer(frame_id, parcel, now_ns, task)
+
+    def send_table(self, worker: str, cut: str) -> None:
+        """`worker` lacks the calibration table of `cut`."""
+        if self._bus is not None:
+            self._tables.lacking(self._bus, worker, cut)
 
     async def cancel(self, frame_id: str) -> None:
         """Tell the workers that the frame has its result. Best effort: a lost cancel only costs work."""
@@ -140,6 +161,7 @@ class Offloader:
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for what is under way, then give it up."""
+        await self._tables.close()
         if self._echoing is not None:
             self._echoing.cancel()
             await asyncio.wait({self._echoing})
@@ -151,22 +173,45 @@ class Offloader:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
 
+    def _request(self, frame_id: str, parcel: Parcel, terms: Terms, now_ns: int) -> tuple[str, bytes]:
+        """(subject, message): slim to the worker that has the stream open, else in full to any of the pool."""
+        budget_us = min(MAX_BUDGET_US, max(0, (terms.deadline_ns - now_ns) // 1000))
+        if parcel.worker:
+            seq = split_frame_id(frame_id)[1]
+            slim = StreamRequest(parcel.stream, seq, parcel.payload, budget_us, terms.traceparent)
+            return subjects.worker(self._tenant, parcel.worker), slim.encode()
+        name, cut = self._bundle.manifest.name, parcel.point.cut
+        full = InferRequest(
+            frame_id=frame_id,
+            edge_id=self._edge,
+            model=name,
+            model_sha256=self._bundle.sha256,
+            cut=cut,
+            payload=parcel.payload,
+            probe=terms.probe,
+            budget_us=budget_us,
+            traceparent=terms.traceparent,
+            stream=parcel.stream,
+        )
+        return subjects.infer(self._tenant, name, cut), full.encode()
+
     async def _exchange(
-        self,
-        bus: Bus,
-        frame_id: str,
-        point: OperatingPoint,
-        subject: str,
-        payload: bytes,
-        head: dict[str, str],
-        verdict: _Verdict,
-        timer: asyncio.TimerHandle,
+        self, bus: Bus, frame_id: str, parcel: Parcel, terms: Terms, subject: str, raw: bytes
     ) -> Reply:
+        verdict = Verdict(
+            self._world,
+            parcel.point.place,
+            decided_ns=terms.decided_ns,
+            deadline_ns=terms.deadline_ns,
+            predicted_ms=terms.predicted_ms,
+            probe=terms.probe,
+        )
+        sent_ns = time.monotonic_ns()
+        timer = asyncio.get_running_loop().call_later((terms.deadline_ns - sent_ns) / 1e9, verdict.deadline_passed)
         try:
-            sent_ns = time.monotonic_ns()
-            message = await bus.request(subject, payload, headers=head, timeout_s=_REPLY_TIMEOUT_S)
+            message = await bus.request(subject, raw, timeout_s=_REPLY_TIMEOUT_S)
             now_ns = time.monotonic_ns()
-            reply = _honest(InferReply.decode(message.payload), frame_id, (now_ns - sent_ns) / 1e6)
+            reply = _honest(InferReply.decode(message.payload), frame_id, parcel, (now_ns - sent_ns) / 1e6)
         except (BusError, WireError):
             self._world.link.on_lost(frame_id)
             verdict.failed(time.monotonic_ns())
@@ -177,10 +222,10 @@ class Offloader:
         finally:
             timer.cancel()
         times = _remote_times(reply)
-        network_ms = self._world.on_reply(frame_id, point, now_ns, reply.worker_id, times) or 0.0
+        network_ms = self._world.on_reply(frame_id, parcel.point, now_ns, reply.worker_id, times) or 0.0
         if isinstance(reply.outcome, Nack):
             verdict.refused(now_ns, of_peer=reply.outcome.code in _PEER_FAULTS)
-            raise Refused(reply.outcome.code, reply.outcome.detail)
+            raise Refused(reply.outcome.code, reply.outcome.detail, worker=reply.worker_id)
         verdict.answered(now_ns)
         return Reply(reply.outcome, reply.worker_id, times, network_ms, now_ns)
 
@@ -199,32 +244,23 @@ class Offloader:
             except BusError:
                 link.on_lost(key)
 
-    async def _on_heartbeat(self, message: Message) -> None:
-        try:
-            beat = Heartbeat.decode(message.payload)
-        except WireError as exc:
-            self.malformed_heartbeats += 1
-            if self.malformed_heartbeats & (self.malformed_heartbeats - 1) == 0:  # at 1, 2, 4, 8, …
-                _log.warning("malformed heartbeat (%d so far): %s", self.malformed_heartbeats, exc)
-            return
-        ours = (self._bundle.manifest.name, self._bundle.sha256)
-        if beat.draining or ours not in {(m.model, m.model_sha256) for m in beat.models}:
-            return
-        now_ns = time.monotonic_ns()
-        self.worker_seen_ns[beat.worker_id] = now_ns
-        self._world.on_heartbeat(now_ns, beat.predicted_wait_us / 1e3)
-
     def _forget(self, task: asyncio.Task[Reply]) -> None:
         self._open.discard(task)
         if not task.cancelled():
             task.exception()  # its frame may have been settled long ago; then nobody else asks
 
 
-def _honest(reply: InferReply, frame_id: str, elapsed_ms: float) -> InferReply:
+def _honest(reply: InferReply, frame_id: str, parcel: Parcel, elapsed_ms: float) -> InferReply:
     """`reply`, unless it can't be true. Raises WireError: one lie would teach the policy for seconds."""
-    nameless = isinstance(reply.outcome, Nack) and not reply.frame_id
-    if reply.frame_id != frame_id and not nameless:
-        raise WireError(f"{reply.worker_id} answered {frame_id} with a reply for {reply.frame_id}")
+    nameless = isinstance(reply.outcome, Nack) and not reply.frame_id and reply.seq is None
+    if parcel.worker and reply.seq is not None:
+        meant = f"{split_frame_id(frame_id)[0]}.{reply.seq}"
+    else:
+        meant = reply.frame_id
+    if meant != frame_id and not nameless:
+        raise WireError(f"{reply.worker_id} answered {frame_id} with a reply for {meant}")
+    if parcel.worker and reply.worker_id != parcel.worker:
+        raise WireError(f"{reply.worker_id} answered what was sent to {parcel.worker}")
     spent_ms = _remote_times(reply).total_ms
     if spent_ms > _CLOCK_SLACK * elapsed_ms + 1:
         raise WireError(f"{reply.worker_id} says that it spent {spent_ms:.0f} ms of {elapsed_ms:.0f} ms")
@@ -234,55 +270,3 @@ def _honest(reply: InferReply, frame_id: str, elapsed_ms: float) -> InferReply:
 def _remote_times(reply: InferReply) -> RemoteTimes:
     t = reply.times
     return RemoteTimes(t.queue_us / 1e3, t.decode_us / 1e3, t.service_us / 1e3, t.postprocess_us / 1e3)
-
-
-class _Verdict:
-    """Tells breaker and lateness exactly once whether this offer made its deadline."""
-
-    def __init__(
-        self,
-        world: World,
-        point: OperatingPoint,
-        decided_ns: int,
-        deadline_ns: int,
-        predicted_ms: float,
-        probe: bool,
-    ) -> None:
-        self._world = world
-        self._place: Place = point.place
-        self._decided_ns = decided_ns
-        self._deadline_ns = deadline_ns
-        self._predicted_ms = predicted_ms
-        self._probe = probe
-        self._given = False
-
-    def answered(self, now_ns: int) -> None:
-        if self._given:
-            return
-        self._give(now_ns, 1.0)
-        if now_ns <= self._deadline_ns:
-            self._world.breaker.on_success(now_ns)
-        else:
-            self._world.breaker.on_miss(now_ns)
-
-    def deadline_passed(self) -> None:
-        now_ns = time.monotonic_ns()
-        if not self._given:
-            self._give(now_ns, _CENSORED)
-            self._world.breaker.on_miss(now_ns)
-
-    def failed(self, now_ns: int) -> None:
-        """No answer will come: nothing is learnt about lateness."""
-        self.refused(now_ns, of_peer=True)
-
-    def refused(self, now_ns: int, *, of_peer: bool) -> None:
-        """`of_peer`: the worker, not this request, is the trouble."""
-        if not self._given:
-            self._given = True
-            if of_peer:
-                self._world.breaker.on_miss(now_ns)
-
-    def _give(self, now_ns: int, factor: float) -> None:
-        self._given = True
-        if not self._probe:
-            self._world.on_result(self._place, factor * (now_ns - self._decided_ns) / 1e6, self._predicted_ms)

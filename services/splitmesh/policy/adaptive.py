@@ -6,12 +6,16 @@ device time that point k takes, `s_k` its time on the link, and `q_e`, `q_l` wha
 link, for the device in its own whole runs if they are longer. A greedy choice would fill device and link up to the
 deadline and leave nothing to the frames behind. `c'` is the smaller: what idles is almost free. `λ_b` is the price
 of the uplink budget, if there is one.
+
+A codec with state first needs a key, which is many times larger than what follows it. Its utility is the mean over
+the frames that a key is expected to serve, the key's own among them: a key that will be late itself can still pay.
 """
 
 from __future__ import annotations
 
 from splitmesh.policy.base import forecast
 from splitmesh.policy.decision import Decision, Forecast, Observation
+from splitmesh.policy.payloads import Reference, same_stream
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.track_fidelity import carried
 from splitmesh.policy.world import World
@@ -47,7 +51,7 @@ class Adaptive:
         world.breaker.tick(seen.now_ns)
         forecasts = [self._forecast(p, world, seen) for p in world.points if self._eligible(p, world, seen)]
         remotes = [f for f in forecasts if f.point.remote]
-        kept, held = self._hold(remotes)
+        kept, held = self._hold(remotes, world)
         here = [f for f in forecasts if not f.point.remote]
         ranked = sorted(here + ([kept] if kept else []), key=_by_utility)
         best = ranked[0]
@@ -64,12 +68,23 @@ class Adaptive:
             return True
         if not world.breaker.closed or world.link.view(seen.now_ns).stalled_ms > _STALL_MS:
             return False
+        if world.payloads.reference(point) is Reference.COMING:
+            return False
         return point.place is Place.FRAME or world.resumable(point, seen)
 
     # -- what it is worth -----------------------------------------------------------------------------------------
 
     def _forecast(self, point: OperatingPoint, world: World, seen: Observation) -> Forecast:
-        plain = forecast(point, world, seen)
+        if not point.remote or not world.payloads.needs_key(point):
+            return self._once(point, world, seen, key=False)
+        first, later = (self._once(point, world, seen, key=key) for key in (True, False))
+        life = world.payloads.key_life_frames(point)
+        utility = (first.utility + (life - 1) * later.utility) / life
+        return Forecast(point, first.predicted_ms, first.p_hit, utility)
+
+    def _once(self, point: OperatingPoint, world: World, seen: Observation, *, key: bool) -> Forecast:
+        """For one frame. key: of a codec with state, its payload builds on nothing."""
+        plain = forecast(point, world, seen, key=key)
         p = plain.p_hit
         tracked = seen.track_carried * world.track.a_track(seen.motion, seen.track_age_ms)
         if point.place is Place.TRACK:
@@ -84,18 +99,25 @@ class Adaptive:
             fallback = max(fallback, 0.9)
         fresh = max(0.0, carried(point.fidelity) - tracked)
         utility = p * point.fidelity + (1 - p) * fallback + (p if point.remote else 1.0) * _FRESHNESS * fresh
-        utility -= self._congestion(point, device_ms, world, seen)
-        if point.remote and self._incumbent and point.name != self._incumbent:
+        utility -= self._congestion(point, device_ms, world, seen, key=key)
+        if point.remote and self._switches(point, world):
             utility -= _SWITCH_COST
         return Forecast(point, plain.predicted_ms, p, utility)
 
-    def _congestion(self, point: OperatingPoint, device_ms: float, world: World, seen: Observation) -> float:
+    def _switches(self, point: OperatingPoint, world: World) -> bool:
+        """Between levels of one stream is no switch."""
+        incumbent = world.by_name.get(self._incumbent)
+        return incumbent is not None and point.name != incumbent.name and not same_stream(point, incumbent)
+
+    def _congestion(
+        self, point: OperatingPoint, device_ms: float, world: World, seen: Observation, *, key: bool
+    ) -> float:
         tau = seen.frame_period_ms
         # A device slower than the camera is priced in whole runs, or it would never be allowed one.
         run_ms = max(tau, world.edge_ms(world.by_name["local"].edge_ms))
         cost = _drift(_DEVICE_PRICE, seen.device_backlog_ms / run_ms, device_ms / run_ms)
         if point.remote:
-            size = world.payload_bytes(point)
+            size = world.message_bytes(point, key=key)
             backlog_ms = world.link.view(seen.now_ns).backlog_ms
             cost += _drift(_LINK_PRICE, backlog_ms / tau, world.link.transfer_ms(size) / tau)
             if self._budget_bps:
@@ -106,23 +128,26 @@ class Adaptive:
     def _pay(self, point: OperatingPoint, world: World, seen: Observation) -> None:
         if self._budget_bps:
             income = self._budget_bps / 8 * seen.frame_period_ms / 1000
-            spent = world.payload_bytes(point) if point.remote else 0.0
+            spent = world.message_bytes(point) if point.remote else 0.0
             self._budget_debt_bytes = max(0.0, self._budget_debt_bytes + spent - income)
 
     # -- hysteresis among the remote points -----------------------------------------------------------------------
 
-    def _hold(self, remotes: list[Forecast]) -> tuple[Forecast | None, bool]:
+    def _hold(self, remotes: list[Forecast], world: World) -> tuple[Forecast | None, bool]:
         """(the remote forecast that stands for all, whether a better one has to wait)."""
         if not remotes:
-            self._incumbent = self._challenger = ""
-            self._challenged = 0
+            if not (self._incumbent and self._comes(world)):
+                self._incumbent = self._challenger = ""
+                self._challenged = 0
             return None, False
         best = min(remotes, key=_by_utility)
         incumbent = next((f for f in remotes if f.point.name == self._incumbent), None)
+        if incumbent is None and self._incumbent and self._comes(world):
+            return best, False
         if incumbent is None or incumbent.p_hit < 0.5:
             return self._take(best), False
         gain = best.utility - incumbent.utility
-        if gain > _CLEAR_GAIN:
+        if gain > _CLEAR_GAIN or same_stream(best.point, incumbent.point):
             return self._take(best), False
         if gain < _SWITCH_GAIN:
             self._challenged = 0
@@ -132,6 +157,10 @@ class Adaptive:
         if self._challenged >= _SWITCH_FRAMES:
             return self._take(best), False
         return incumbent, True
+
+    def _comes(self, world: World) -> bool:
+        """The incumbent's key is under way: others stand in for it until it is there, and are not held to."""
+        return world.payloads.reference(world.by_name[self._incumbent]) is Reference.COMING
 
     def _take(self, best: Forecast) -> Forecast:
         self._incumbent = best.point.name
@@ -144,6 +173,9 @@ class Adaptive:
         why = f"utility {best.utility:.3f}"
         if len(ranked) > 1:
             why += f" against {ranked[1].utility:.3f} of {ranked[1].point.name}"
+        if best.point.remote and world.payloads.needs_key(best.point):
+            key, later = (world.payloads.expected(best.point, key=each) / 1e3 for each in (True, False))
+            why += f", a key of {key:.1f} kB first, then {later:.1f} kB a frame"
         if held and best.point.remote:
             why += ", held by hysteresis"
         if not world.breaker.closed:

@@ -18,6 +18,9 @@ class Policy(Protocol):
         ...
 
 
-def forecast(point: OperatingPoint, world: World, seen: Observation, utility: float = 0.0) -> Forecast:
-    predicted_ms = world.predicted_ms(point, seen)
+def forecast(
+    point: OperatingPoint, world: World, seen: Observation, utility: float = 0.0, *, key: bool | None = None
+) -> Forecast:
+    """What `point` gives for this frame; `key` as in `World.message_bytes`."""
+    predicted_ms = world.predicted_ms(point, seen, key=key)
     return Forecast(point, predicted_ms, world.p_hit(point, predicted_ms, seen.budget_ms), utility)

@@ -14,6 +14,7 @@ from splitmesh.policy.breaker import Breaker
 from splitmesh.policy.decision import Observation
 from splitmesh.policy.estimators import LatenessEstimator, OnlineQuantile, ScaleEstimator
 from splitmesh.policy.link import LinkEstimator
+from splitmesh.policy.payloads import Payloads
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.track_fidelity import TrackFidelity
 
@@ -53,7 +54,7 @@ class World:
         self._gamma_cloud: dict[str, ScaleEstimator] = {}
         self._last_worker = ""
         self._cloud_wait_ms = 0.0
-        self._bytes_scale = {Place.SPLIT: ScaleEstimator(), Place.FRAME: ScaleEstimator()}
+        self.payloads = Payloads()
         self.lateness = {place: LatenessEstimator() for place in Place}
         self.last_sample_ns = 0
 
@@ -65,10 +66,22 @@ class World:
             self._edge_late.observe(measured_ms / (self.gamma_edge.value * profiled_ms) - 1)
         self.gamma_edge.observe(measured_ms, profiled_ms)
 
-    def on_sent(self, key: str, point: OperatingPoint, payload_bytes: int, now_ns: int) -> None:
-        if point.place in self._bytes_scale:
-            self._bytes_scale[point.place].observe(payload_bytes, point.payload_bytes)
-        self.link.on_sent(key, payload_bytes, now_ns, remote_ms=self.remote_ms(point))
+    def on_sent(
+        self,
+        key: str,
+        point: OperatingPoint,
+        payload_bytes: int,
+        now_ns: int,
+        *,
+        message_bytes: int | None = None,
+        is_key: bool = False,
+    ) -> None:
+        """message_bytes: with all that goes around the payload. is_key: it is of a codec with state, and builds on
+        nothing."""
+        self.payloads.on_sent(point, payload_bytes, key=is_key)
+        around = self.payloads.around(point, key=is_key)
+        size = round(payload_bytes + around) if message_bytes is None else message_bytes
+        self.link.on_sent(key, size, now_ns, remote_ms=self.remote_ms(point))
 
     def on_reply(self, key: str, point: OperatingPoint, now_ns: int, worker: str, times: RemoteTimes) -> float | None:
         """An answer or refusal came back. Returns the time it spent on the path, ms (None: nobody waited)."""
@@ -100,9 +113,10 @@ class World:
     def edge_ms(self, profiled_ms: float) -> float:
         return self.gamma_edge.value * profiled_ms
 
-    def payload_bytes(self, point: OperatingPoint) -> float:
-        scale = self._bytes_scale.get(point.place)
-        return point.payload_bytes * (scale.value if scale else 1.0)
+    def message_bytes(self, point: OperatingPoint, *, key: bool | None = None) -> float:
+        """Expected size of the next request of `point` on the wire. key: it builds on nothing; None: as things are."""
+        as_key = self.payloads.needs_key(point) if key is None else key
+        return self.payloads.expected(point, key=as_key) + self.payloads.around(point, key=as_key)
 
     def remote_ms(self, point: OperatingPoint) -> float:
         return self._cloud_wait_ms + self.gamma_cloud * (point.decode_ms + point.cloud_ms)
@@ -111,8 +125,8 @@ class World:
         """95 % quantile of the tail's time on this edge."""
         return self.edge_ms(point.resume_ms) * (1 + max(0.0, self._edge_late.value))
 
-    def predicted_ms(self, point: OperatingPoint, seen: Observation) -> float:
-        """`T_k` from now to the result, without any fallback."""
+    def predicted_ms(self, point: OperatingPoint, seen: Observation, *, key: bool | None = None) -> float:
+        """`T_k` from now to the result, without any fallback; `key` as in `message_bytes`."""
         if point.place is Place.TRACK:
             return TRACK_MS
         if point.place is Place.LOCAL:
@@ -123,7 +137,7 @@ class World:
         view = self.link.view(seen.now_ns)
         # What is under way goes on draining while the edge still computes, unless it is stuck.
         wait_ms = view.backlog_ms if view.stalled_ms > 0 else max(0.0, view.backlog_ms - lead_ms)
-        crossing_ms = wait_ms + self.link.transfer_ms(self.payload_bytes(point)) + self.link.base_ms
+        crossing_ms = wait_ms + self.link.transfer_ms(self.message_bytes(point, key=key)) + self.link.base_ms
         return lead_ms + crossing_ms + self.remote_ms(point)
 
     def p_hit(self, point: OperatingPoint, predicted_ms: float, budget_ms: float) -> float:

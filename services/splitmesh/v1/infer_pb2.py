@@ -24,33 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18splitmesh/v1/infer.proto\x12\x0csplitmesh.v1\"\x83\x01\n\x0cInferRequest\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65\x64ge_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x0cmodel_sha256\x18\x04 \x01(\t\x12\x0b\n\x03\x63ut\x18\x05 \x01(\t\x12\x0f\n\x07payload\x18\x06 \x01(\x0c\x12\r\n\x05probe\x18\x07 \x01(\x08\"^\n\x0bWorkerTimes\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x11\n\tdecode_us\x18\x02 \x01(\x04\x12\x12\n\nservice_us\x18\x03 \x01(\x04\x12\x16\n\x0epostprocess_us\x18\x04 \x01(\x04\"a\n\x0c\x41nswerTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x04type\x18\x02 \x01(\x0e\x32\x18.splitmesh.v1.TensorType\x12\r\n\x05shape\x18\x03 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\x9c\x01\n\x06\x41nswer\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\r\n\x05\x62oxes\x18\x02 \x01(\x0c\x12\x0e\n\x06scores\x18\x03 \x01(\x0c\x12\x0f\n\x07\x63lasses\x18\x04 \x01(\x0c\x12\x16\n\x0epoints_per_box\x18\x05 \x01(\r\x12\x0e\n\x06points\x18\x06 \x01(\x0c\x12+\n\x07tensors\x18\x07 \x03(\x0b\x32\x1a.splitmesh.v1.AnswerTensor\"T\n\x04Nack\x12$\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x16.splitmesh.v1.NackCode\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_us\x18\x03 \x01(\x04\"\xcd\x01\n\nInferReply\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12(\n\x05times\x18\x03 \x01(\x0b\x32\x19.splitmesh.v1.WorkerTimes\x12&\n\x06\x61nswer\x18\x04 \x01(\x0b\x32\x14.splitmesh.v1.AnswerH\x00\x12\"\n\x04nack\x18\x05 \x01(\x0b\x32\x12.splitmesh.v1.NackH\x00\x12\x19\n\x11predicted_wait_us\x18\x06 \x01(\x04\x42\t\n\x07outcome\"\x1a\n\x06\x43\x61ncel\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\"@\n\x0bHostedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_sha256\x18\x02 \x01(\t\x12\x0c\n\x04\x63uts\x18\x03 \x03(\t\"\x98\x01\n\tHeartbeat\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12)\n\x06models\x18\x03 \x03(\x0b\x32\x19.splitmesh.v1.HostedModel\x12\x19\n\x11predicted_wait_us\x18\x04 \x01(\x04\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\r\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08*\x9f\x01\n\nTensorType\x12\x1b\n\x17TENSOR_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13TENSOR_TYPE_FLOAT32\x10\x01\x12\x15\n\x11TENSOR_TYPE_UINT8\x10\x02\x12\x16\n\x12TENSOR_TYPE_UINT16\x10\x03\x12\x15\n\x11TENSOR_TYPE_INT32\x10\x04\x12\x15\n\x11TENSOR_TYPE_INT64\x10\x05*\xdf\x01\n\x08NackCode\x12\x19\n\x15NACK_CODE_UNSPECIFIED\x10\x00\x12\x18\n\x14NACK_CODE_OVERLOADED\x10\x01\x12\x15\n\x11NACK_CODE_EXPIRED\x10\x02\x12\x1b\n\x17NACK_CODE_UNKNOWN_MODEL\x10\x03\x12\x19\n\x15NACK_CODE_BAD_REQUEST\x10\x04\x12\x1e\n\x1aNACK_CODE_INFERENCE_FAILED\x10\x05\x12\x16\n\x12NACK_CODE_DRAINING\x10\x06\x12\x17\n\x13NACK_CODE_CANCELLED\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18splitmesh/v1/infer.proto\x12\x0csplitmesh.v1\"\xeb\x01\n\x0cInferRequest\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65\x64ge_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x0cmodel_sha256\x18\x04 \x01(\t\x12\x0b\n\x03\x63ut\x18\x05 \x01(\t\x12\x0f\n\x07payload\x18\x06 \x01(\x0c\x12\r\n\x05probe\x18\x07 \x01(\x08\x12\x14\n\x0cmodel_digest\x18\x08 \x01(\x0c\x12\x16\n\tbudget_us\x18\t \x01(\rH\x00\x88\x01\x01\x12\r\n\x05trace\x18\n \x01(\x0c\x12\x0e\n\x06stream\x18\x0b \x01(\x07\x12\x0b\n\x03seq\x18\x0c \x01(\x04\x42\x0c\n\n_budget_us\"^\n\nTableOffer\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\x0c\x12\x0b\n\x03\x63ut\x18\x04 \x01(\t\x12\r\n\x05table\x18\x05 \x01(\x0c\"A\n\nTableReply\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12 \n\x04nack\x18\x02 \x01(\x0b\x32\x12.splitmesh.v1.Nack\"^\n\x0bWorkerTimes\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x11\n\tdecode_us\x18\x02 \x01(\x04\x12\x12\n\nservice_us\x18\x03 \x01(\x04\x12\x16\n\x0epostprocess_us\x18\x04 \x01(\x04\"a\n\x0c\x41nswerTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x04type\x18\x02 \x01(\x0e\x32\x18.splitmesh.v1.TensorType\x12\r\n\x05shape\x18\x03 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\x9c\x01\n\x06\x41nswer\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\r\n\x05\x62oxes\x18\x02 \x01(\x0c\x12\x0e\n\x06scores\x18\x03 \x01(\x0c\x12\x0f\n\x07\x63lasses\x18\x04 \x01(\x0c\x12\x16\n\x0epoints_per_box\x18\x05 \x01(\r\x12\x0e\n\x06points\x18\x06 \x01(\x0c\x12+\n\x07tensors\x18\x07 \x03(\x0b\x32\x1a.splitmesh.v1.AnswerTensor\"T\n\x04Nack\x12$\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x16.splitmesh.v1.NackCode\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_us\x18\x03 \x01(\x04\"\xe7\x01\n\nInferReply\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12(\n\x05times\x18\x03 \x01(\x0b\x32\x19.splitmesh.v1.WorkerTimes\x12&\n\x06\x61nswer\x18\x04 \x01(\x0b\x32\x14.splitmesh.v1.AnswerH\x00\x12\"\n\x04nack\x18\x05 \x01(\x0b\x32\x12.splitmesh.v1.NackH\x00\x12\x19\n\x11predicted_wait_us\x18\x06 \x01(\x04\x12\x10\n\x03seq\x18\x07 \x01(\x04H\x01\x88\x01\x01\x42\t\n\x07outcomeB\x06\n\x04_seq\"\x1a\n\x06\x43\x61ncel\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\"@\n\x0bHostedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_sha256\x18\x02 \x01(\t\x12\x0c\n\x04\x63uts\x18\x03 \x03(\t\"\x98\x01\n\tHeartbeat\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12)\n\x06models\x18\x03 \x03(\x0b\x32\x19.splitmesh.v1.HostedModel\x12\x19\n\x11predicted_wait_us\x18\x04 \x01(\x04\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\r\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08*\x9f\x01\n\nTensorType\x12\x1b\n\x17TENSOR_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13TENSOR_TYPE_FLOAT32\x10\x01\x12\x15\n\x11TENSOR_TYPE_UINT8\x10\x02\x12\x16\n\x12TENSOR_TYPE_UINT16\x10\x03\x12\x15\n\x11TENSOR_TYPE_INT32\x10\x04\x12\x15\n\x11TENSOR_TYPE_INT64\x10\x05*\x96\x02\n\x08NackCode\x12\x19\n\x15NACK_CODE_UNSPECIFIED\x10\x00\x12\x18\n\x14NACK_CODE_OVERLOADED\x10\x01\x12\x15\n\x11NACK_CODE_EXPIRED\x10\x02\x12\x1b\n\x17NACK_CODE_UNKNOWN_MODEL\x10\x03\x12\x19\n\x15NACK_CODE_BAD_REQUEST\x10\x04\x12\x1e\n\x1aNACK_CODE_INFERENCE_FAILED\x10\x05\x12\x16\n\x12NACK_CODE_DRAINING\x10\x06\x12\x17\n\x13NACK_CODE_CANCELLED\x10\x07\x12\x1b\n\x17NACK_CODE_NEED_KEYFRAME\x10\x08\x12\x18\n\x14NACK_CODE_NEED_TABLE\x10\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'splitmesh.v1.infer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TENSORTYPE']._serialized_start=1074
-  _globals['_TENSORTYPE']._serialized_end=1233
-  _globals['_NACKCODE']._serialized_start=1236
-  _globals['_NACKCODE']._serialized_end=1459
+  _globals['_TENSORTYPE']._serialized_start=1367
+  _globals['_TENSORTYPE']._serialized_end=1526
+  _globals['_NACKCODE']._serialized_start=1529
+  _globals['_NACKCODE']._serialized_end=1807
   _globals['_INFERREQUEST']._serialized_start=43
-  _globals['_INFERREQUEST']._serialized_end=174
-  _globals['_WORKERTIMES']._serialized_start=176
-  _globals['_WORKERTIMES']._serialized_end=270
-  _globals['_ANSWERTENSOR']._serialized_start=272
-  _globals['_ANSWERTENSOR']._serialized_end=369
-  _globals['_ANSWER']._serialized_start=372
-  _globals['_ANSWER']._serialized_end=528
-  _globals['_NACK']._serialized_start=530
-  _globals['_NACK']._serialized_end=614
-  _globals['_INFERREPLY']._serialized_start=617
-  _globals['_INFERREPLY']._serialized_end=822
-  _globals['_CANCEL']._serialized_start=824
-  _globals['_CANCEL']._serialized_end=850
-  _globals['_HOSTEDMODEL']._serialized_start=852
-  _globals['_HOSTEDMODEL']._serialized_end=916
-  _globals['_HEARTBEAT']._serialized_start=919
-  _globals['_HEARTBEAT']._serialized_end=1071
+  _globals['_INFERREQUEST']._serialized_end=278
+  _globals['_TABLEOFFER']._serialized_start=280
+  _globals['_TABLEOFFER']._serialized_end=374
+  _globals['_TABLEREPLY']._serialized_start=376
+  _globals['_TABLEREPLY']._serialized_end=441
+  _globals['_WORKERTIMES']._serialized_start=443
+  _globals['_WORKERTIMES']._serialized_end=537
+  _globals['_ANSWERTENSOR']._serialized_start=539
+  _globals['_ANSWERTENSOR']._serialized_end=636
+  _globals['_ANSWER']._serialized_start=639
+  _globals['_ANSWER']._serialized_end=795
+  _globals['_NACK']._serialized_start=797
+  _globals['_NACK']._serialized_end=881
+  _globals['_INFERREPLY']._serialized_start=884
+  _globals['_INFERREPLY']._serialized_end=1115
+  _globals['_CANCEL']._serialized_start=1117
+  _globals['_CANCEL']._serialized_end=1143
+  _globals['_HOSTEDMODEL']._serialized_start=1145
+  _globals['_HOSTEDMODEL']._serialized_end=1209
+  _globals['_HEARTBEAT']._serialized_start=1212
+  _globals['_HEARTBEAT']._serialized_end=1364
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
-"""Owns the message headers: trace context, message id, remaining budget.
+"""Owns what travels beside the work: trace context and remaining budget, and the headers in which older edges send
+them.
 
 Refuses wall-clock deadlines: clocks differ.
 """
@@ -9,49 +10,52 @@ import re
 from collections.abc import Mapping
 
 from splitmesh.errors import WireError
-from splitmesh.wire.checks import check_id
+from splitmesh.wire.checks import check_range
 
 TRACEPARENT = "traceparent"
 """W3C trace context, version 00."""
-MESSAGE_ID = "Nats-Msg-Id"
 BUDGET_US = "Sm-Budget-Us"
 """Microseconds that are left until the answer is worthless, counted from the moment of sending."""
 
 MAX_BUDGET_US = 600_000_000
+TRACE_BYTES = 25
 
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _DECIMAL = re.compile(r"[0-9]{1,12}")
 
 
-def pack(traceparent: str | None, message_id: str, budget_us: int) -> dict[str, str]:
-    """Headers of one request. Raises WireError if one of them could not be read back."""
-    check_id(message_id, field=MESSAGE_ID)
-    if not 0 <= budget_us <= MAX_BUDGET_US:
-        raise WireError(f"{BUDGET_US} {budget_us} is not in [0, {MAX_BUDGET_US}]")
-    headers = {MESSAGE_ID: message_id, BUDGET_US: str(budget_us)}
-    if traceparent:
-        if not _TRACEPARENT.fullmatch(traceparent):
-            raise WireError(f"{TRACEPARENT} {traceparent[:80]!r} is not a W3C trace context of version 00")
-        headers[TRACEPARENT] = traceparent
-    return headers
+def check_budget_us(value: int) -> int:
+    """A budget in microseconds within [0, 600 s]. Raises WireError."""
+    return check_range(value, field="budget_us", high=MAX_BUDGET_US)
 
 
 def budget_us(headers: Mapping[str, str]) -> int:
-    """The remaining budget in microseconds, [0, 600 s]. Raises WireError if absent or no such number."""
+    """What an older edge's header says, [0, 600 s] in microseconds. Raises WireError if absent or no such number."""
     text = headers.get(BUDGET_US)
     if text is None:
-        raise WireError(f"header {BUDGET_US} is missing")
+        raise WireError(f"budget_us is missing, and so is header {BUDGET_US}")
     if not _DECIMAL.fullmatch(text) or int(text) > MAX_BUDGET_US:
         raise WireError(f"header {BUDGET_US} {text[:40]!r} is not a whole number in [0, {MAX_BUDGET_US}]")
     return int(text)
 
 
-def message_id(headers: Mapping[str, str]) -> str:
-    """The message id. Raises WireError if absent or malformed."""
-    return check_id(headers.get(MESSAGE_ID, ""), field=MESSAGE_ID)
-
-
 def traceparent(headers: Mapping[str, str]) -> str | None:
-    """The trace context, or None. A malformed one counts as none: no frame is lost for the sake of its trace."""
+    """What an older edge's header says, or None. A malformed one counts as none: no frame is lost for its trace."""
     text = headers.get(TRACEPARENT, "")
+    return text if _TRACEPARENT.fullmatch(text) else None
+
+
+def trace_bytes(text: str | None) -> bytes:
+    """A W3C `traceparent` in 25 bytes: trace id, span id, flags; b"" for None. Raises WireError for another text."""
+    if text is None:
+        return b""
+    match = _TRACEPARENT.fullmatch(text)
+    if match is None:
+        raise WireError(f"{TRACEPARENT} {text[:80]!r} is not a W3C trace context of version 00")
+    return bytes.fromhex("".join(match.groups()))
+
+
+def trace_text(raw: bytes) -> str | None:
+    """The `traceparent` that `raw` stands for; None if there is none or it is malformed."""
+    text = f"00-{raw[:16].hex()}-{raw[16:24].hex()}-{raw[24:].hex()}"
     return text if _TRACEPARENT.fullmatch(text) else None

@@ -1,4 +1,4 @@
-"""Owns the messages that cross the bus, as typed values. Refuses any that break a rule, on both ways.
+"""Owns what workers say, and cancellations, as typed values. Refuses any that break a rule, on both ways.
 
 Every message checks itself when it is made, so that neither end can send or accept one that lies.
 `encode` gives the same bytes for the same value; unknown fields of a newer peer are ignored.
@@ -8,37 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeVar
-
-from google.protobuf.message import DecodeError, Message
 
 from splitmesh.errors import WireError
 from splitmesh.frames.answer import Answer
 from splitmesh.v1 import infer_pb2 as pb
 from splitmesh.wire.answers import answer_from_pb, answer_to_pb
 from splitmesh.wire.checks import MAX_US, check_id, check_range, check_sha256, check_size, check_text
+from splitmesh.wire.packing import pack, parse
 from splitmesh.wire.subjects import check_token
 
-MAX_PAYLOAD_BYTES = 1_000_000
-"""Of one request: fits a broker limit of 1 MiB together with ids and headers."""
 MAX_REPLY_BYTES = 1_000_000
 """Of one encoded reply."""
 MAX_DETAIL_CHARS = 500
 MAX_HOSTED_MODELS = 64
 MAX_CUTS = 64
-
-_P = TypeVar("_P", bound=Message)
-
-
-def _parse(kind: type[_P], raw: bytes) -> _P:
-    try:
-        return kind.FromString(raw)
-    except DecodeError as exc:
-        raise WireError(f"{len(raw)} bytes are not a {kind.__name__}: {exc}") from exc
-
-
-def _pack(message: Message) -> bytes:
-    return message.SerializeToString(deterministic=True)
 
 
 class NackCode(IntEnum):
@@ -51,56 +34,13 @@ class NackCode(IntEnum):
     INFERENCE_FAILED = 5
     DRAINING = 6
     CANCELLED = 7
+    NEED_KEYFRAME = 8
+    NEED_TABLE = 9
 
     @property
     def label(self) -> str:
         """Lower case, for metrics and records: "overloaded"."""
         return self.name.lower()
-
-
-@dataclass(frozen=True, slots=True)
-class InferRequest:
-    """Work for one frame: the tail behind `cut`, or with `cut` "" the whole model."""
-
-    frame_id: str
-    """`<edge>.<run>.<seq>`, unique for ever."""
-    edge_id: str
-    model: str
-    model_sha256: str
-    """Of the full fp32 model file, 64 hex digits: both ends must hold the same weights."""
-    cut: str
-    payload: bytes
-    """One codec container, 1 to 1 000 000 bytes."""
-    probe: bool = False
-    """Answered as ever, but nobody waits for it: the edge measures the link with it."""
-
-    def __post_init__(self) -> None:
-        check_id(self.frame_id, field="frame_id")
-        check_token(self.edge_id, field="edge_id")
-        check_token(self.model, field="model")
-        check_sha256(self.model_sha256, field="model_sha256")
-        if self.cut:
-            check_token(self.cut, field="cut")
-        check_size(len(self.payload), field="payload", limit=MAX_PAYLOAD_BYTES, least=1)
-
-    def encode(self) -> bytes:
-        return _pack(
-            pb.InferRequest(
-                frame_id=self.frame_id,
-                edge_id=self.edge_id,
-                model=self.model,
-                model_sha256=self.model_sha256,
-                cut=self.cut,
-                payload=self.payload,
-                probe=self.probe,
-            )
-        )
-
-    @staticmethod
-    def decode(raw: bytes) -> InferRequest:
-        """Raises WireError that names the field that breaks a rule."""
-        m = _parse(pb.InferRequest, raw)
-        return InferRequest(m.frame_id, m.edge_id, m.model, m.model_sha256, m.cut, m.payload, m.probe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +76,8 @@ class Nack:
 class InferReply:
     """What became of a request: an answer in the model's input picture, or a refusal.
 
-    `frame_id` is "" only in the refusal of a request too malformed to name its frame.
+    `frame_id` is "" where `seq` stands for it, as in the request, and in the refusal of a request too malformed to
+    name its frame.
     """
 
     frame_id: str
@@ -145,9 +86,13 @@ class InferReply:
     times: WorkerTimes = WorkerTimes()
     predicted_wait_us: int = 0
     """How long a request that arrives now would wait, as the worker predicts."""
+    seq: int | None = None
+    """Of a StreamRequest: the last part of the frame id."""
 
     def __post_init__(self) -> None:
-        if self.frame_id or not isinstance(self.outcome, Nack):
+        if self.seq is not None:
+            check_range(self.seq, field="seq", high=2**63 - 1)
+        elif self.frame_id or not isinstance(self.outcome, Nack):
             check_id(self.frame_id, field="frame_id")
         check_token(self.worker_id, field="worker_id")
         check_range(self.predicted_wait_us, field="predicted_wait_us", high=MAX_US)
@@ -166,15 +111,13 @@ class InferReply:
                 postprocess_us=self.times.postprocess_us,
             ),
             predicted_wait_us=self.predicted_wait_us,
+            seq=self.seq,
         )
         if isinstance(self.outcome, Nack):
-            nack = self.outcome
-            message.nack.CopyFrom(
-                pb.Nack(code=pb.NackCode.ValueType(nack.code), detail=nack.detail, retry_after_us=nack.retry_after_us)
-            )
+            message.nack.CopyFrom(_nack_to_pb(self.outcome))
         else:
             message.answer.CopyFrom(answer_to_pb(self.outcome))
-        raw = _pack(message)
+        raw = pack(message)
         if len(raw) > MAX_REPLY_BYTES:
             raise WireError(
                 f"the reply takes {len(raw)} bytes, more than the {MAX_REPLY_BYTES} that one message may have",
@@ -185,19 +128,49 @@ class InferReply:
     @staticmethod
     def decode(raw: bytes) -> InferReply:
         """Raises WireError that names the field that breaks a rule."""
-        m = _parse(pb.InferReply, raw)
+        m = parse(pb.InferReply, raw)
         outcome: Answer | Nack
         match m.WhichOneof("outcome"):
             case "answer":
                 outcome = answer_from_pb(m.answer)
             case "nack":
-                code = check_range(m.nack.code, field="nack.code", low=min(NackCode), high=max(NackCode))
-                outcome = Nack(NackCode(code), m.nack.detail, m.nack.retry_after_us)
+                outcome = _nack_from_pb(m.nack)
             case _:
                 raise WireError("outcome is missing: neither an answer nor a nack")
         t = m.times
         times = WorkerTimes(t.queue_us, t.decode_us, t.service_us, t.postprocess_us)
-        return InferReply(m.frame_id, m.worker_id, outcome, times, m.predicted_wait_us)
+        seq = m.seq if m.HasField("seq") else None
+        return InferReply(m.frame_id, m.worker_id, outcome, times, m.predicted_wait_us, seq)
+
+
+@dataclass(frozen=True, slots=True)
+class TableReply:
+    """What became of a TableOffer. `nack` None: the worker holds the table now."""
+
+    worker_id: str
+    nack: Nack | None = None
+
+    def __post_init__(self) -> None:
+        check_token(self.worker_id, field="worker_id")
+
+    def encode(self) -> bytes:
+        nack = None if self.nack is None else _nack_to_pb(self.nack)
+        return pack(pb.TableReply(worker_id=self.worker_id, nack=nack))
+
+    @staticmethod
+    def decode(raw: bytes) -> TableReply:
+        """Raises WireError that names the field that breaks a rule."""
+        m = parse(pb.TableReply, raw)
+        return TableReply(m.worker_id, _nack_from_pb(m.nack) if m.HasField("nack") else None)
+
+
+def _nack_to_pb(nack: Nack) -> pb.Nack:
+    return pb.Nack(code=pb.NackCode.ValueType(nack.code), detail=nack.detail, retry_after_us=nack.retry_after_us)
+
+
+def _nack_from_pb(m: pb.Nack) -> Nack:
+    code = check_range(m.code, field="nack.code", low=min(NackCode), high=max(NackCode))
+    return Nack(NackCode(code), m.detail, m.retry_after_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,12 +183,12 @@ class Cancel:
         check_id(self.frame_id, field="frame_id")
 
     def encode(self) -> bytes:
-        return _pack(pb.Cancel(frame_id=self.frame_id))
+        return pack(pb.Cancel(frame_id=self.frame_id))
 
     @staticmethod
     def decode(raw: bytes) -> Cancel:
         """Raises WireError that names the field that breaks a rule."""
-        return Cancel(_parse(pb.Cancel, raw).frame_id)
+        return Cancel(parse(pb.Cancel, raw).frame_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +227,7 @@ class Heartbeat:
 
     def encode(self) -> bytes:
         models = [pb.HostedModel(model=h.model, model_sha256=h.model_sha256, cuts=h.cuts) for h in self.models]
-        return _pack(
+        return pack(
             pb.Heartbeat(
                 worker_id=self.worker_id,
                 seq=self.seq,
@@ -268,7 +241,7 @@ class Heartbeat:
     @staticmethod
     def decode(raw: bytes) -> Heartbeat:
         """Raises WireError that names the field that breaks a rule."""
-        m = _parse(pb.Heartbeat, raw)
+        m = parse(pb.Heartbeat, raw)
         check_size(len(m.models), field="models", limit=MAX_HOSTED_MODELS)
         models = tuple(HostedModel(h.model, h.model_sha256, tuple(h.cuts)) for h in m.models)
         return Heartbeat(m.worker_id, m.seq, models, m.predicted_wait_us, m.queue_depth, m.draining)

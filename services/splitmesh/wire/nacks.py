@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from splitmesh.errors import CodecError, FrameShapeError, InferenceError, MeshError, ModelError, WireError
+from splitmesh.errors import (
+    FrameShapeError,
+    InferenceError,
+    MeshError,
+    ModelError,
+    NeedKeyframe,
+    NeedTable,
+    Overloaded,
+    WireError,
+)
 from splitmesh.wire.messages import MAX_DETAIL_CHARS, Nack, NackCode
 
 _TABLE: tuple[tuple[type[Exception], NackCode], ...] = (
+    (NeedKeyframe, NackCode.NEED_KEYFRAME),
+    (NeedTable, NackCode.NEED_TABLE),
     (WireError, NackCode.BAD_REQUEST),
-    (CodecError, NackCode.BAD_REQUEST),
     (FrameShapeError, NackCode.BAD_REQUEST),
     (ModelError, NackCode.UNKNOWN_MODEL),
     (InferenceError, NackCode.INFERENCE_FAILED),
+    (Overloaded, NackCode.OVERLOADED),
 )
 
 

@@ -4,6 +4,7 @@ Grammar (a token is 1 to 64 of `A-Z a-z 0-9 _ -`; wildcards and dots can't occur
 
     sm.v1.<tenant>.infer.<model>.<cut>   work for any worker of the pool; cut "whole": the whole model
     sm.v1.<tenant>.worker.<worker>       work for this very worker
+    sm.v1.<tenant>.worker.<worker>.table   calibration tables for it
     sm.v1.<tenant>.load                  heartbeats of workers
     sm.v1.<tenant>.cancel                ids that nobody waits for any more
     sm.v1.<tenant>.result.<edge>         results of an edge
@@ -45,6 +46,11 @@ def infer(tenant: str, model: str, cut: str) -> str:
 def worker(tenant: str, worker_id: str) -> str:
     """Where work for one worker is sent. Raises WireError."""
     return f"{_tenant(tenant)}.worker.{check_token(worker_id, field='worker_id')}"
+
+
+def table(tenant: str, worker_id: str) -> str:
+    """Where calibration tables for one worker are sent. Raises WireError."""
+    return f"{worker(tenant, worker_id)}.table"
 
 
 def load(tenant: str) -> str:

@@ -1,0 +1,57 @@
+"""Owns the verdict on one offer: breaker and lateness learn exactly once whether it made its deadline."""
+
+from __future__ import annotations
+
+import time
+
+from splitmesh.policy.point import Place
+from splitmesh.policy.world import World
+
+_CENSORED = 1.25
+"""A reply that has not come by the deadline is entered as having taken this many times the time waited."""
+
+
+class Verdict:
+    """Times are monotonic ns of this edge. `probe`: nothing is learnt about lateness."""
+
+    def __init__(
+        self, world: World, place: Place, *, decided_ns: int, deadline_ns: int, predicted_ms: float, probe: bool
+    ) -> None:
+        self._world = world
+        self._place = place
+        self._decided_ns = decided_ns
+        self._deadline_ns = deadline_ns
+        self._predicted_ms = predicted_ms
+        self._probe = probe
+        self._given = False
+
+    def answered(self, now_ns: int) -> None:
+        if self._given:
+            return
+        self._give(now_ns, 1.0)
+        if now_ns <= self._deadline_ns:
+            self._world.breaker.on_success(now_ns)
+        else:
+            self._world.breaker.on_miss(now_ns)
+
+    def deadline_passed(self) -> None:
+        now_ns = time.monotonic_ns()
+        if not self._given:
+            self._give(now_ns, _CENSORED)
+            self._world.breaker.on_miss(now_ns)
+
+    def failed(self, now_ns: int) -> None:
+        """No answer will come: nothing is learnt about lateness."""
+        self.refused(now_ns, of_peer=True)
+
+    def refused(self, now_ns: int, *, of_peer: bool) -> None:
+        """`of_peer`: the worker, not this request, is the trouble."""
+        if not self._given:
+            self._given = True
+            if of_peer:
+                self._world.breaker.on_miss(now_ns)
+
+    def _give(self, now_ns: int, factor: float) -> None:
+        self._given = True
+        if not self._probe:
+            self._world.on_result(self._place, factor * (now_ns - self._decided_ns) / 1e6, self._predicted_ms)
