@@ -89,7 +89,7 @@ def not_run(target: str) -> str:
 def codec() -> str:
     report = result("codec_speed")
     if report is None:
-        return not_run("bench-codec")
+        return not_run("bench-codec-speed")
     rows = [
         (
             f"`{row['codec']}`",
@@ -104,6 +104,17 @@ def codec() -> str:
     ]
     head = ("codec", "level", "shape", "smaller by ×", "kB", "encode ms", "decode ms")
     return f"{markdown(head, rows)}\n\nPython {report['python']}, {report['machine']}."
+
+
+def codec_rates() -> str:
+    report = result("codec_rates")
+    if report is None:
+        return not_run("bench-codec")
+    from bench.codec_tables import curves, promised
+
+    machine = f"{report['cores']} cores {report['machine']}, Python {report['python']}."
+    first, second = markdown(*promised(report), text_columns=2), markdown(*curves(report), text_columns=2)
+    return f"{first}\n\n{second}\n\n{machine}"
 
 
 def track() -> str:
@@ -183,6 +194,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cloud-metrics": lambda: metrics(CloudMetrics),
     "nacks": nacks,
     "codec": codec,
+    "codec-rates": codec_rates,
     "track": track,
     "link": link,
     "overhead": overhead,

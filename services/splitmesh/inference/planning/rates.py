@@ -11,6 +11,7 @@ import numpy as np
 
 from splitmesh.codec.coders import FeatureCoder, PictureCoder, PictureKind, StatelessFeatures
 from splitmesh.codec.registry import CODECS, FEATURE_CODECS
+from splitmesh.codec.roi import RoiJpegCoder
 from splitmesh.errors import CodecError, InferenceError
 from splitmesh.inference.planning.parity import Part
 from splitmesh.inference.planning.stages import Step, each, quiet
@@ -31,6 +32,8 @@ SCREENED_LOSS = 0.02
 Coder = FeatureCoder | PictureCoder
 Way = tuple[Callable[[Sample], Any], Callable[[Any], Arrays]]
 """What of a frame is coded, and what comes of it once decoded: outputs of the model."""
+SURE = 0.3
+"""Score from which a box counts, as in `frames.fidelity`."""
 STAND_IN_RANK = 4
 """What a model that stands in for another is taken to keep before any evidence: as little as the coarsest level."""
 
@@ -100,7 +103,8 @@ def coder_tallies(
     """What each of `coders` sent, took and kept, frame by frame; of a cut's tensors or of the picture.
 
     Each coder sees the samples in order, and is reset before one that does not follow the last (`Sample.follows`).
-    Coders that decode to the same values share one run of the tail. One that fails, or whose values give NaN, is
+    Coders that decode to the same values share one run of the tail; one that looks at the last answer is told what
+    its own gave. One that fails, or whose values give NaN, is
     `spoilt` from there on. Raises CodecError if all of them can't code, InferenceError if the head fails.
     """
     source, finish = _picture_way(whole) if part is None else _tensor_way(whole, part)
@@ -127,6 +131,8 @@ def coder_tallies(
                 tally.uncodable = isinstance(exc, CodecError)
             else:
                 tally.add(whole.kind, outcome, whole.reference(sample))
+                if isinstance(coder, RoiJpegCoder):
+                    coder.saw(outcome.answer.boxes[outcome.answer.scores >= SURE])
         before = sample
     if tallies and all(tally.uncodable for tally in tallies):
         raise CodecError(tallies[0].spoilt)

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from splitmesh.codec.coders import FeatureCoder, PictureCoder, StatelessFeatures
+from splitmesh.codec.coders import FeatureCoder, PictureCoder
+from splitmesh.codec.compact.table import CompactTable
 from splitmesh.codec.container import Buffer, parse
 from splitmesh.codec.picture import JpegCoder
-from splitmesh.codec.registry import CODECS, FEATURE_CODECS
+from splitmesh.codec.registry import CODECS
+from splitmesh.codec.roi import RoiJpegCoder
+from splitmesh.codec.table_coders import feature_coder
 from splitmesh.media.h264 import H264Coder, has_h264
 from splitmesh.media.webp import WebpCoder, has_webp
 
 FEATURES = tuple(name for name, facts in CODECS.items() if facts.kind == "features")
 """Names of the codecs of tensors."""
-_QUALITIES = (5, 10, 20, 35, 50, 65, 80, 90, 95)
-_CRFS = (45, 41, 37, 33, 29, 25, 21, 17, 12, 7)
+_QUALITIES = (5, 12, 25, 40, 55, 70, 85, 95)
+_ROI_QUALITIES = (25, 40, 55, 70, 85)
+_CRFS = (44, 39, 34, 30, 26, 22, 17, 11)
 
 C = TypeVar("C", FeatureCoder, PictureCoder)
 
@@ -69,16 +74,27 @@ class BarePicture:
         self._coder.reset()
 
 
-def feature_candidates(shapes: Mapping[str, tuple[int, ...]]) -> list[Candidate[FeatureCoder]]:
-    """The codecs of a cut with `shapes` (wire name → wire shape)."""
+def feature_candidates(
+    shapes: Mapping[str, tuple[int, ...]], table: CompactTable | None
+) -> tuple[list[Candidate[FeatureCoder]], list[str]]:
+    """The codecs of a cut with `shapes` (wire name → wire shape) and the plan's table; and why one is missing."""
     found: list[Candidate[FeatureCoder]] = []
-    for name, levels in FEATURE_CODECS.items():
-        found.append(Candidate(name, partial(StatelessFeatures, name, shapes=shapes), levels))
-    return found
+    missing = []
+    for name in FEATURES:
+        facts = CODECS[name]
+        if name in ("temporal", "video") and find_spec(f"splitmesh.codec.{name}") is None:  # TEMPORARY
+            continue
+        if facts.table and table is None:
+            missing.append(f"{name}: the plan has no table for this cut; make it again on a video")
+            continue
+        make = partial(feature_coder, name, shapes=shapes, table=table)
+        found.append(Candidate(name, make, facts.levels, facts.low, facts.high))
+    return found, missing
 
 
-def picture_candidates(size: tuple[int, int]) -> tuple[list[Candidate[PictureCoder]], list[str]]:
-    """The four that others are held against, for pictures of `size` (H, W); and why one is missing."""
+def picture_candidates(size: tuple[int, int], *, objects: bool) -> tuple[list[Candidate[PictureCoder]], list[str]]:
+    """The four that others are held against, for pictures of `size` (H, W), and JPEG that is sharp where the last
+    answer had `objects`; and why one is missing."""
 
     def bare(make: Callable[[int], PictureCoder]) -> Callable[[int], PictureCoder]:
         return lambda level: BarePicture(make(level))
@@ -94,4 +110,6 @@ def picture_candidates(size: tuple[int, int]) -> tuple[list[Candidate[PictureCod
             found.append(Candidate(name, bare(partial(H264Coder, size=size, intra=intra)), _CRFS))
     else:
         missing.append("x264: this build of FFmpeg has no libx264; install PyAV's own wheel")
+    if objects:
+        found.append(Candidate("roijpeg", partial(RoiJpegCoder, size=size), _ROI_QUALITIES))
     return found, missing

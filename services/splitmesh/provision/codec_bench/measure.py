@@ -10,7 +10,7 @@ from math import prod
 
 from splitmesh.codec.coders import FeatureCoder, PictureCoder
 from splitmesh.errors import CodecError, ModelError, SourceError
-from splitmesh.frames.fidelity import measure_of, tells
+from splitmesh.frames.fidelity import counts_objects, measure_of, tells
 from splitmesh.inference.planning.parity import Part, open_part
 from splitmesh.inference.planning.rates import coder_tallies
 from splitmesh.inference.planning.stages import Step, each, quiet, slice_of, stage
@@ -66,7 +66,7 @@ def compare_codecs(
     curves: list[Curve] = []
     part_ms: dict[str, CutTimes] = {}
     size = (bundle.manifest.height, bundle.manifest.width)
-    pictures, left_out = picture_candidates(size)
+    pictures, left_out = picture_candidates(size, objects=counts_objects(whole.kind))
     work: Measurer[PictureCoder] = partial(_on_picture, whole)
     bench = _Bench(PICTURE, prod(size) * 3, samples, stage(progress, "pictures"), curves, left_out)
     bench.run(pictures, work)
@@ -75,7 +75,9 @@ def compare_codecs(
             cut.name, cut.shapes, (bundle.head_path(cut.name), bundle.tail_path(cut.name)), threads=1,
             providers=("auto",),
         )  # fmt: skip
-        candidates = [c for c in feature_candidates(cut.shapes) if not wanted.codecs or c.name in wanted.codecs]
+        known, missing = feature_candidates(cut.shapes, bundle.table(cut.name))
+        candidates = [each for each in known if not wanted.codecs or each.name in wanted.codecs]
+        left_out += [f"{reason.replace(':', f' of {cut.name}:', 1)}" for reason in missing]
         bench = _Bench(cut.name, cut.elements, samples, stage(progress, f"cut {cut.name}"), curves, left_out)
         bench.run(candidates, partial(_on_cut, whole, part))
         part_ms[cut.name] = _times(whole, part, samples[0])
