@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from random import Random
 from typing import Any
 
@@ -120,10 +119,22 @@ def webp() -> Target:
 
 
 def h264() -> Target:
-    """A stream's key and the frame after it, which every decoder gets behind the true key."""
+    """A stream's key and the frame after it: payloads come to a decoder that has the true key."""
     encoder = H264Encoder(SIZE, level=30, stream=7)
     seeds = [encoder.encode(picture(*SIZE, seed)).payload for seed in (1, 2)]
-    return Target(seeds, lambda: partial(_after_key, H264Decoder(), seeds[0]), sealed_container)
+    return Target(seeds, lambda: _AfterKey(seeds[0]), sealed_container)
+
+
+class _AfterKey:
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._decoder = H264Decoder()
+
+    def __call__(self, payload: bytes) -> None:
+        if not self._decoder.state_bytes:
+            self._decoder.decode(self._key, expect=SIZE)
+        check_picture(self._decoder.decode(payload, expect=SIZE), SIZE)
+        self._decoder.reset()
 
 
 SIZE = (41, 53)
@@ -132,8 +143,3 @@ QUALITIES = ((1, 95), (2, 85), (3, 40))
 
 def _pictures(decode: Callable[..., npt.NDArray[Any]], seeds: Sequence[bytes]) -> Target:
     return Target(seeds, lambda: lambda payload: check_picture(decode(payload, expect=SIZE), SIZE), sealed_container)
-
-
-def _after_key(decoder: H264Decoder, key: bytes, payload: bytes) -> None:
-    decoder.decode(key, expect=SIZE)
-    check_picture(decoder.decode(payload, expect=SIZE), SIZE)
