@@ -104,8 +104,7 @@ def coder_tallies(
 
     Each coder sees the samples in order, and is reset before one that does not follow the last (`Sample.follows`).
     Coders that decode to the same values share one run of the tail; one that looks at the last answer is told what
-    its own gave. One that fails, or whose values give NaN, is
-    `spoilt` from there on. Raises CodecError if all of them can't code, InferenceError if the head fails.
+    its own gave. One that fails, or whose values give NaN, is `spoilt` from there on. Raises CodecError if all of them can't code, InferenceError if the head fails.
     """
     source, finish = _picture_way(whole) if part is None else _tensor_way(whole, part)
     every: list[Coder] = [*coders]
