@@ -37,10 +37,10 @@ def split(stream: bytes) -> list[bytes]:
     return units
 
 
-def check_frame(stream: bytes, *, key: bool, width: int, height: int) -> None:
+def check_frame(stream: bytes, *, key: bool, width: int, height: int, chroma: bool = True) -> None:
     """Raises CodecError unless `stream` is one frame of one slice, with parameter sets for `width` × `height` if key.
 
-    The size is the one in the parameter sets, in pixels after cropping.
+    The size is the one in the parameter sets, in pixels after cropping; `chroma`: 4:2:0, else luma alone.
     """
     if stream.count(_START, 0, len(stream)) != (len(_KEY) if key else 1):
         raise CodecError("frame of H.264 is not one slice, after its parameter sets if it is a key")
@@ -51,7 +51,7 @@ def check_frame(stream: bytes, *, key: bool, width: int, height: int) -> None:
     if key:
         if max(len(units[0]), len(units[1])) > _MAX_PARAMETER_BYTES:
             raise CodecError(f"parameter sets of H.264 exceed {_MAX_PARAMETER_BYTES} bytes")
-        _check_sequence(units[0][1:], width, height)
+        _check_sequence(units[0][1:], width, height, chroma)
 
 
 def _kind(unit: bytes) -> int:
@@ -82,19 +82,19 @@ class _Bits:
         return (1 << zeros) - 1 + self.take(zeros)
 
 
-def _check_sequence(payload: bytes, width: int, height: int) -> None:
+def _check_sequence(payload: bytes, width: int, height: int, with_chroma: bool) -> None:
     """Clause 7.3.2.1.1, as far as it bounds memory."""
     bits = _Bits(payload)
     profile = bits.take(8)
     bits.take(16)  # constraint flags, level
     bits.exp_golomb()
-    if profile not in _PROFILES:
+    if profile not in (_PROFILES if with_chroma else _WITH_CHROMA_FORMAT):
         raise CodecError(f"H.264 stream has profile {profile}")
     if profile in _WITH_CHROMA_FORMAT:
         chroma, luma_depth, chroma_depth = bits.exp_golomb(), bits.exp_golomb(), bits.exp_golomb()
         bits.take(1)
-        if (chroma, luma_depth, chroma_depth, bits.take(1)) != (1, 0, 0, 0):
-            raise CodecError("H.264 stream is not 8 bits of 4:2:0 with flat scaling")
+        if (chroma, luma_depth, chroma_depth, bits.take(1)) != (int(with_chroma), 0, 0, 0):
+            raise CodecError(f"H.264 stream is not 8 bits of {'4:2:0' if with_chroma else 'luma'} with flat scaling")
     bits.exp_golomb()
     order = bits.exp_golomb()
     if order == 0:
@@ -107,7 +107,8 @@ def _check_sequence(payload: bytes, width: int, height: int) -> None:
     columns, rows, whole_frames = bits.exp_golomb() + 1, bits.exp_golomb() + 1, bits.take(1)
     bits.take(1)
     left, right, top, bottom = (bits.exp_golomb() for _ in range(4)) if bits.take(1) else (0, 0, 0, 0)
-    size = (16 * columns - 2 * (left + right), 16 * rows - 2 * (top + bottom))
-    tight = max(left, top) == 0 and max(right, bottom) < 8
+    unit = 2 if with_chroma else 1
+    size = (16 * columns - unit * (left + right), 16 * rows - unit * (top + bottom))
+    tight = max(left, top) == 0 and max(right, bottom) < 16 // unit
     if not whole_frames or not tight or size != (width, height):
         raise CodecError(f"H.264 stream is {size[0]}×{size[1]}, expected {width}×{height} in whole frames")

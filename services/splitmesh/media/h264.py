@@ -1,10 +1,13 @@
 """Owns the H.264 frame codec: a payload per picture, no delay, each built on the last. Refuses damaged pictures.
 
-Pictures cross as 8 bit 4:2:0, BT.601 full range, as in JPEG: against limited range and BT.709 that measured best at
-equal bytes. Odd sizes are padded with their last column and row and cropped again. The settings are x264's veryfast
-and zerolatency with one slice, without B-frames or intra refresh; a stream runs until a key is asked for or the scene
+Pictures cross as 8 bit 4:2:0, BT.601 full range, as in JPEG: BT.709 and limited range measured no better at equal
+bytes. Odd sizes are padded with their last column and row and cropped again. The settings are x264's veryfast and
+zerolatency with one slice, without B-frames or intra refresh; a stream runs until a key is asked for or the scene
 changes. A level is a CRF. The wrapper can't change the CRF of an open encoder, so that another level begins another
 stream, with a key.
+
+What was damaged on its way fails the payload's checksum; what a sender damages on purpose is refused where the
+decoder notices it, since no decoder can tell a forged picture from a true one.
 
 In the payload's section, `mode` is 1 for a key, and the side bytes are `<II`: stream, number of the frame in it.
 """
@@ -39,6 +42,11 @@ _MAX_BYTES_PER_PIXEL: Final = 3
 _SPARE_BYTES: Final = 4096
 _LOW_DELAY: Final = int(av.codec.context.Flags.low_delay)
 _FORMATS: Final = ("yuv420p", "yuvj420p")
+_EXACT: Final = Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+_TO_420: Final = Interpolation.AREA | _EXACT
+_FROM_420: Final = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | _EXACT
+"""Mean chroma down, bicubic up, the same on every machine: 2 to 5 dB better there and back than FFmpeg's quickest,
+for 0.6 ms of 300 × 300 pixels."""
 
 
 def has_h264() -> bool:
@@ -119,7 +127,7 @@ class H264Encoder:
             src_color_range=ColorRange.JPEG,
             dst_color_range=ColorRange.JPEG,
             dst_colorspace=Colorspace.ITU601,
-            interpolation=Interpolation.BILINEAR,
+            interpolation=_TO_420,
             threads=1,
         )
         frame.pts = self._number
@@ -220,7 +228,7 @@ class H264Decoder:
             src_colorspace=Colorspace.ITU601,
             src_color_range=ColorRange.JPEG,
             dst_color_range=ColorRange.JPEG,
-            interpolation=Interpolation.BILINEAR,
+            interpolation=_FROM_420,
             threads=1,
         )
         return cast(U8, rgb.to_ndarray())
