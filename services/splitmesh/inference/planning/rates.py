@@ -14,21 +14,16 @@ from splitmesh.codec.registry import CODECS, FEATURE_CODECS
 from splitmesh.codec.roi import RoiJpegCoder
 from splitmesh.errors import CodecError, InferenceError
 from splitmesh.inference.planning.parity import Part
-from splitmesh.inference.planning.stages import Step, each, quiet
+from splitmesh.inference.planning.stages import Step, each
 from splitmesh.inference.planning.tally import Outcome, Tally, judged, outcome_of
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.inference.profile import part_timing, timed
 from splitmesh.inference.session import Session
 from splitmesh.plan.answers.outputs import PostprocessFn
 from splitmesh.plan.bundle.schema import PartTiming, RateRow
-from splitmesh.plan.cuts.choose import Screened
 from splitmesh.plan.cuts.extract import Arrays
 from splitmesh.plan.footage import Sample
 
-SCREENED_CODEC = "u8zstd"
-SCREENED_LEVELS = (8, 5, 3)
-SCREENED_LOSS = 0.02
-"""A cut is judged at the coarsest level that keeps so nearly what its finest one keeps."""
 Coder = FeatureCoder | PictureCoder
 Way = tuple[Callable[[Sample], Any], Callable[[Any], Arrays]]
 """What of a frame is coded, and what comes of it once decoded: outputs of the model."""
@@ -104,7 +99,8 @@ def coder_tallies(
 
     Each coder sees the samples in order, and is reset before one that does not follow the last (`Sample.follows`).
     Coders that decode to the same values share one run of the tail; one that looks at the last answer is told what
-    its own gave. One that fails, or whose values give NaN, is `spoilt` from there on. Raises CodecError if all of them can't code, InferenceError if the head fails.
+    its own gave. One that fails, or whose values give NaN, is `spoilt` from there on. Raises CodecError if all of
+    them can't code, InferenceError if the head fails.
     """
     source, finish = _picture_way(whole) if part is None else _tensor_way(whole, part)
     every: list[Coder] = [*coders]
@@ -168,22 +164,6 @@ def local_rates(
         tally.add(whole.kind, outcome, whole.reference(sample))
     row = tally.row(whole, samples, rank=STAND_IN_RANK)
     return row.model_copy(update={"variant": variant})
-
-
-def screen(whole: Whole, part: Part, samples: Sequence[Sample]) -> Screened:
-    """What the cut sends and keeps at the coarsest of three levels that is nearly as faithful as the finest.
-
-    Raises CodecError or InferenceError if the cut can't be coded.
-    """
-    coders = [StatelessFeatures(SCREENED_CODEC, level, part.shapes) for level in SCREENED_LEVELS]
-    measured = coder_rates(whole, part, samples, coders, quiet)
-    if not measured.rows:
-        raise InferenceError(f"no level of {SCREENED_CODEC} can be used: {'; '.join(measured.spoilt)}")
-    rows = sorted(measured.rows, key=lambda row: -row.level)
-    best = max(row.agreement for row in rows)
-    good = [row for row in rows if row.agreement >= best - SCREENED_LOSS]
-    chosen = min(good, key=lambda row: row.bytes_mean)
-    return Screened(bytes_mean=chosen.bytes_mean, fidelity=chosen.agreement)
 
 
 def _picture_way(whole: Whole) -> Way:
