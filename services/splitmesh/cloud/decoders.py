@@ -5,6 +5,7 @@ A payload says its codec in its fourth byte, whatever its layout. Knows no sessi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from splitmesh.codec.compact.intra import Tables, decode_compact, find_table
+from splitmesh.codec.compact.intra import Tables, check_expected, decode_compact, find_table
 from splitmesh.codec.container import MAGIC
 from splitmesh.codec.features import decode_features
 from splitmesh.codec.head import parse_head
@@ -100,20 +101,24 @@ KEPT_FRAMES = 16
 """References that a stream keeps: as many frames may be under way between two acknowledgements."""
 
 
+_STATE_BYTES_PER_ELEMENT = 8
+"""Generously: an integer of four bytes, and what is remembered of each component and place."""
+
+
 class _TensorStream:
     def __init__(self, payload: bytes, expected: Expected, tables: Tables) -> None:
         from splitmesh.codec.temporal.decoder import TemporalDecoder
 
         table = find_table(parse_head(payload)[0], tables)
+        check_expected(table, expected.shapes)
         self._shapes = expected.shapes
         self._decoder = TemporalDecoder(table, kept=KEPT_FRAMES)
 
     @property
     def state_bytes(self) -> int:
-        return self._decoder.state_bytes
+        elements = sum(math.prod(shape) for shape in self._shapes.values())
+        return KEPT_FRAMES * elements * _STATE_BYTES_PER_ELEMENT
 
     def decode(self, payload: bytes) -> Content:
         tensors = self._decoder.decode(payload)
-        if {name: tensor.shape for name, tensor in tensors.items()} != dict(self._shapes):
-            raise CodecError("the stream's table is of other tensors than the cut's")
         return {name: tensors[name] for name in self._shapes}
