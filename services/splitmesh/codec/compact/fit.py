@@ -15,11 +15,12 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from splitmesh.codec.compact._stage import PlaneExample, fit_plane_model
 from splitmesh.codec.compact.intra import kept_scale
 from splitmesh.codec.compact.quantise import quantise
 from splitmesh.codec.compact.table import CompactTable, storable
 from splitmesh.codec.compact.transform import MAX_CHANNELS, MAX_CODED, MAX_COMPONENTS, UNIT, TensorTable, step_of
+from splitmesh.codec.planes.fit import fit_plane_model
+from splitmesh.codec.planes.model import PlaneExample
 from splitmesh.errors import CodecError
 
 F32 = npt.NDArray[np.float32]
@@ -29,7 +30,7 @@ FIT_LEVELS: Final = (72, 80, 88, 96, 104)
 """Levels whose integers the entropy model is fitted to: of the useful ones, an octave of the step apart."""
 LARGEST_UNITS: Final = 256.0
 """Standard deviation of a cut's largest component, in units."""
-REGULAR: Final = 0.02
+REGULAR: Final = 0.3
 """Share of the mean channel's weight that every direction has at least: what the metric's sample did not show
 matter may matter elsewhere."""
 _SMALLEST_SHARE: Final = 1e-7
@@ -56,8 +57,8 @@ def fit_table(features: Mapping[str, F32], metrics: Mapping[str, F64] | None = N
     unit = float(np.sqrt(largest)) / LARGEST_UNITS if largest > 0 else 1.0
     tensors = tuple(_fit_tensor(name, features[name], basis, unit) for name, basis in bases.items())
     examples = [
-        _example(tensor, frame[None], level)
-        for tensor in tensors
+        _example(tensor, frame[None], level, place)
+        for place, tensor in enumerate(tensors)
         for frame in features[tensor.name]
         for level in FIT_LEVELS
     ]
@@ -143,6 +144,6 @@ def _fit_tensor(name: str, frames: F32, basis: _Basis, unit: float) -> TensorTab
     return replace(table, spread=spread)
 
 
-def _example(tensor: TensorTable, frame: F32, level: int) -> PlaneExample:
+def _example(tensor: TensorTable, frame: F32, level: int, place: int) -> PlaneExample:
     scale = kept_scale(tensor, level)
-    return PlaneExample(quantise(tensor.forward(frame, len(scale)), step_of(level)), scale, None)
+    return PlaneExample(quantise(tensor.forward(frame, len(scale)), step_of(level)), scale, None, place)

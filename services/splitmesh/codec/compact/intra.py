@@ -12,12 +12,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from splitmesh.codec.compact._stage import decode_planes, encode_planes
 from splitmesh.codec.compact.quantise import dequantise, quantise, to_units
 from splitmesh.codec.compact.table import CompactTable
 from splitmesh.codec.compact.transform import TensorTable, step_of
 from splitmesh.codec.container import Buffer
 from splitmesh.codec.head import Head, build_payload, parse_head
+from splitmesh.codec.planes.coding import decode_planes, encode_planes
 from splitmesh.errors import CodecError, NeedTable
 
 F32 = npt.NDArray[np.float32]
@@ -90,4 +90,4 @@ def check_expected(table: CompactTable, expect: Mapping[str, Sequence[int]]) -> 
 def kept_scale(tensor: TensorTable, level: int) -> U16:
     """`tensor.scale(level)` of the components that are coded at `level`: none that is expected to be all zeros."""
     scale = tensor.scale(level)
-    return scale[: int(np.count_nonzero(scale))]
+    return scale[: max(1, int(np.count_nonzero(scale)))]

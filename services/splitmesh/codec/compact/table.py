@@ -17,10 +17,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from splitmesh.codec.compact._stage import PlaneModel
 from splitmesh.codec.compact.transform import MAX_CHANNELS, MAX_COMPONENTS, TensorTable
 from splitmesh.codec.container import MAX_DIMENSIONS, MAX_SECTIONS, Buffer
 from splitmesh.codec.head import TABLE_ID_BYTES
+from splitmesh.codec.planes.model import PlaneModel
 from splitmesh.errors import CodecError
 
 MAX_TABLE_BYTES: Final = 1 << 22
