@@ -1,6 +1,7 @@
 """Owns the choice of decoder for a payload. Refuses a codec that does not fit the cut, before any of it is decoded.
 
-A payload says its codec in its fourth byte, whatever its layout. Knows no sessions, streams or messages.
+A payload says its codec in its fourth byte, whatever its layout. Knows no sessions, streams or messages. A worker runs
+without video libraries; what needs them is then refused as what it is.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ from splitmesh.codec.features import decode_features
 from splitmesh.codec.head import parse_head
 from splitmesh.codec.picture import decode_picture
 from splitmesh.codec.registry import CODECS, codec_name
+from splitmesh.codec.temporal.decoder import TemporalDecoder
 from splitmesh.errors import CodecError
-from splitmesh.media.h264 import H264Decoder
-from splitmesh.media.webp import decode_webp
 
 Content = dict[str, npt.NDArray[np.float32]] | npt.NDArray[np.uint8]
 """Tensors by wire name, or a picture (H, W, 3) uint8 RGB."""
@@ -70,6 +70,10 @@ def decode_alone(payload: bytes, expected: Expected, tables: Tables) -> Content:
     if expected.shapes:
         return decode_features(payload, expect=expected.shapes)
     if codec == "webp":
+        try:
+            from splitmesh.media.webp import decode_webp
+        except ModuleNotFoundError as exc:
+            raise _without(codec, exc) from exc
         return decode_webp(payload, expect=expected.size)
     return decode_picture(payload, expect=expected.size)
 
@@ -84,8 +88,18 @@ def open_decoder(payload: bytes, expected: Expected, tables: Tables) -> StreamDe
     raise CodecError(f"payload is coded with {codec!r}, which no stream is made of")
 
 
+def _without(codec: str, missing: ModuleNotFoundError) -> CodecError:
+    return CodecError(
+        f"{codec!r} can't be decoded here: {missing.name} is not installed", advice="pip install 'splitmesh[edge]'"
+    )
+
+
 class _PictureStream:
     def __init__(self, size: tuple[int, int]) -> None:
+        try:
+            from splitmesh.media.h264 import H264Decoder
+        except ModuleNotFoundError as exc:
+            raise _without("h264", exc) from exc
         self._size = size
         self._decoder = H264Decoder()
 
@@ -107,8 +121,6 @@ _STATE_BYTES_PER_ELEMENT = 8
 
 class _TensorStream:
     def __init__(self, payload: bytes, expected: Expected, tables: Tables) -> None:
-        from splitmesh.codec.temporal.decoder import TemporalDecoder
-
         table = find_table(parse_head(payload)[0], tables)
         check_expected(table, expected.shapes)
         self._shapes = expected.shapes

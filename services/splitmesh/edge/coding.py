@@ -12,6 +12,7 @@ from splitmesh.codec.compact.table import CompactTable
 from splitmesh.codec.features import encode_features
 from splitmesh.codec.picture import encode_picture
 from splitmesh.codec.registry import FEATURE_CODECS
+from splitmesh.codec.temporal.encoder import TemporalEncoder
 from splitmesh.errors import CodecError
 from splitmesh.media.h264 import H264Encoder
 from splitmesh.media.webp import encode_webp
@@ -70,8 +71,6 @@ class Coding:
     def stream(self, codec: str, cut: str) -> StreamEncoder:
         """Raises CodecError for a codec that no stream is made of."""
         if codec == "temporal":
-            from splitmesh.codec.temporal.encoder import TemporalEncoder
-
             return TemporalEncoder(self.table(cut))
         if codec == "h264":
             return _Pictures(self._size)
