@@ -130,6 +130,7 @@ def test_doctor_gives_every_check_a_verdict(capsys: pytest.CaptureFixture[str]) 
         "packages",
         "runtime",
         "decode",
+        "codec",
         "broker",
         "port",
         "clocks",

@@ -135,6 +135,29 @@ def decoders() -> Iterable[Finding]:
         yield Finding("decode hardware", Verdict.LIMITED, "; ".join(reasons) or "none", "software decoding is used")
 
 
+def picture_codecs() -> Iterable[Finding]:
+    import numpy as np
+
+    from splitmesh.codec.coders import PictureCoder
+    from splitmesh.media.h264 import H264Coder
+    from splitmesh.media.webp import WebpCoder
+
+    grey = np.full((32, 32, 3), 128, np.uint8)
+    makers: dict[str, Callable[[], PictureCoder]] = {
+        "webp": lambda: WebpCoder(50, (32, 32)),
+        "h264": lambda: H264Coder(28, (32, 32)),
+    }
+    for name, make in makers.items():
+        try:
+            coder = make()
+            coder.decode(coder.encode(grey))
+        except MeshError as exc:
+            advice = exc.advice or "frames go as JPEG instead"
+            yield Finding(f"codec {name}", Verdict.LIMITED, exc.message, advice)
+        else:
+            yield Finding(f"codec {name}", Verdict.OK, "encoded and decoded a picture")
+
+
 def broker() -> Iterable[Finding]:
     from splitmesh.bus.server import EmbeddedServer, find_server
 
@@ -249,6 +272,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("packages", packages),
     ("runtime", providers),
     ("decode", decoders),
+    ("codec", picture_codecs),
     ("broker", broker),
     ("ports", ports),
     ("clocks", clocks),

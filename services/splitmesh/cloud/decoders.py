@@ -1,7 +1,7 @@
 """Owns the choice of decoder for a payload. Refuses a codec that does not fit the cut, before any of it is decoded.
 
-A payload says its codec in its fourth byte, whatever its layout. Knows no sessions, streams or messages. A worker runs
-without video libraries; what needs them is then refused as what it is.
+A payload says its codec in its fourth byte, whatever its layout. Knows no sessions, streams or messages. A worker may
+lack the video libraries; what needs them is then refused by name.
 """
 
 from __future__ import annotations
