@@ -38,6 +38,13 @@ def encode_picture(rgb: RgbImage, *, quality: int, codec: str = "jpeg") -> bytes
     return build(codec, quality, [Section("", rgb.shape, 0, b"", jpeg)])
 
 
+def encode_grey(size: tuple[int, int], *, quality: int) -> bytes:
+    """A payload that `decode_picture` takes for a picture of `size` (H, W), all of one grey: there is none smaller."""
+    check_level("jpeg", quality)
+    jpeg = simplejpeg.encode_jpeg(np.full((*size, 1), 128, np.uint8), quality, "GRAY")
+    return build("jpeg", quality, [Section("", (*size, 3), 0, b"", jpeg)])
+
+
 def decode_picture(payload: Buffer, *, expect: tuple[int, int]) -> RgbImage:
     """Decode a JPEG's payload into (H, W, 3) uint8 RGB; `expect` is (H, W).
 

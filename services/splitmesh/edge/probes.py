@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from splitmesh.codec.picture import encode_picture
+from splitmesh.codec.picture import encode_grey, encode_picture
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.probe import ProbeSchedule
 from splitmesh.policy.world import World
@@ -23,7 +23,7 @@ class Probes:
         self._schedule = ProbeSchedule()
         pictures = [p for p in world.points if p.place is Place.FRAME and p.codec == "jpeg"]
         self._picture = min(pictures, key=lambda p: p.payload_bytes, default=None)
-        self._grey = encode_picture(np.full((*size, 3), 128, np.uint8), quality=_QUALITY)
+        self._grey = encode_grey(size, quality=_QUALITY)
         whole_ms = max(p.cloud_ms for p in world.points)
         # Without calibrated bytes: that it is small says nothing of other pictures.
         self._grey_point = OperatingPoint("probe", Place.FRAME, 0.0, codec="jpeg", level=_QUALITY, cloud_ms=whole_ms)
