@@ -1,0 +1,187 @@
+"""Owns the sending end of the "temporal" codec: tensors → payloads, each built on what was acknowledged last.
+
+A pure state machine: it is told what arrived and what did not, and knows no clock. A payload that is lost costs
+nothing but itself, as nothing builds on it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from splitmesh.codec.compact.quantise import quantise
+from splitmesh.codec.compact.table import CompactTable
+from splitmesh.codec.compact.transform import UNIT, step_of
+from splitmesh.codec.head import Head, State, build_payload
+from splitmesh.codec.planes.coding import encode_planes
+from splitmesh.codec.temporal.decide import quantise_residual
+from splitmesh.codec.temporal.decoder import tensors_of
+from splitmesh.codec.temporal.frame import CODEC, KEY, MOTION, Layout, alone, following, model_of
+from splitmesh.codec.temporal.motion import pack_motion
+from splitmesh.codec.temporal.predict import motion_shape, moves
+from splitmesh.codec.temporal.search import find_motion
+from splitmesh.codec.temporal.state import LARGEST, NUMBERS, Reference
+from splitmesh.errors import CodecError
+
+F32 = npt.NDArray[np.float32]
+I16 = npt.NDArray[np.int16]
+
+KEPT: Final = 12
+"""Frames under way that an encoder remembers. Fewer than a decoder holds."""
+_LIVELY: Final = 0.1
+"""Share of elements with a residual from which on it is asked whether the frame had better stand alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """One payload and what it is in its stream."""
+
+    payload: bytes
+    number: int
+    """Modulo 2^16, as acknowledgements name it."""
+    key: bool
+    """It stands alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What the encoder decided to send of a frame."""
+
+    layouts: list[Layout]
+    symbols: list[I16]
+    motions: list[I16 | None]
+    key: bool
+
+    def frame(self, number: int) -> Reference:
+        """What both ends remember of it."""
+        return Reference(
+            number,
+            tuple(layout.follow(symbols) for layout, symbols in zip(self.layouts, self.symbols, strict=True)),
+        )
+
+
+class TemporalEncoder:
+    """One stream's sending end."""
+
+    def __init__(self, table: CompactTable, *, kept: int = KEPT) -> None:
+        """kept: how many unacknowledged frames are remembered; an acknowledgement of an older one comes too late."""
+        if kept < 1:
+            raise ValueError(f"an encoder remembers at least one frame, not {kept}")
+        self._table = table
+        self._kept = kept
+        self._number = 0
+        self._reference: Reference | None = None
+        self._under_way: OrderedDict[int, Reference] = OrderedDict()
+
+    def encode(self, tensors: Mapping[str, F32], *, level: int) -> Coded:
+        """Code `tensors` (wire name → float32 of the table's shapes) at `level` (0 … 255, larger is finer).
+
+        A keyframe if nothing is acknowledged since the start or the last `reset`, or where that is smaller. The
+        level may change with every frame. Raises CodecError for other tensors or shapes than the table's, and for
+        NaN, Inf or magnitudes above 1e30; the encoder is then as before.
+        """
+        chosen = choose(self._table, tensors, level, self._reference)
+        number = self._number
+        flags = KEY if chosen.key else 0
+        state = State(number, number, 0)
+        if self._reference is not None and not chosen.key:
+            state = State(number, self._reference.number, self._reference.hash)
+        moving = any(motion is not None for motion in chosen.motions)
+        body = b""
+        if moving:
+            flags |= MOTION
+            body = pack_motion(
+                [
+                    motion if motion is not None else np.zeros(motion_shape(tensor), np.int16)
+                    for tensor, motion in zip(self._table.tensors, chosen.motions, strict=True)
+                    if moves(tensor)
+                ]
+            )
+        body += encode_planes(
+            [(s, layout.scale, layout.context) for s, layout in zip(chosen.symbols, chosen.layouts, strict=True)],
+            model=model_of(self._table, key=chosen.key),
+        )
+        payload = build_payload(Head(CODEC, level, flags, self._table.short_id, state), body)
+        self._remember(chosen.frame(number))
+        return Coded(payload, number, chosen.key)
+
+    def acknowledged(self, number: int) -> None:
+        """Frame `number` was decoded: from now on frames build on it, unless a newer one was acknowledged before.
+
+        A number that is not under way (too old, lost, before a reset, made up) is ignored.
+        """
+        frame = self._under_way.get(number)
+        if frame is None:
+            return
+        self._reference = frame
+        while self._under_way.popitem(last=False)[0] != number:
+            pass
+
+    def lost(self, number: int) -> None:
+        """Frame `number` will not be acknowledged: forget it. What was acknowledged before still holds.
+
+        For a decoder that needs a keyframe, or is another one: `reset`.
+        """
+        self._under_way.pop(number, None)
+
+    def reset(self) -> None:
+        """Forget what was acknowledged and what is under way: the next frame is a keyframe. Numbers go on."""
+        self._reference = None
+        self._under_way.clear()
+
+    def reconstruction(self, number: int) -> dict[str, F32] | None:
+        """What the decoder makes of frame `number`, if it is under way or the one that frames build on."""
+        held = [*self._under_way.values(), *([self._reference] if self._reference is not None else [])]
+        return next((tensors_of(self._table, frame) for frame in held if frame.number == number), None)
+
+    def _remember(self, frame: Reference) -> None:
+        self._number = (self._number + 1) % NUMBERS
+        self._under_way[frame.number] = frame
+        while len(self._under_way) > self._kept:
+            self._under_way.popitem(last=False)
+
+
+def choose(table: CompactTable, tensors: Mapping[str, F32], level: int, reference: Reference | None) -> Chosen:
+    """Decide what to send of a frame. Raises CodecError as `TemporalEncoder.encode`."""
+    if tensors.keys() != {tensor.name for tensor in table.tensors}:
+        raise CodecError(f"tensors {sorted(tensors)} are not the table's {sorted(t.name for t in table.tensors)}")
+    step = step_of(level)
+    keys = alone(table, level)
+    units = [layout.tensor.forward(tensors[layout.tensor.name], len(layout.scale)) for layout in keys]
+    if reference is None:
+        return _alone(keys, units, step)
+    targets = [np.clip(each * np.float32(UNIT), -LARGEST, LARGEST) for each in units]
+    motions: list[I16 | None] = []
+    for tensor, target, earlier in zip(table.tensors, targets, reference.tensors, strict=True):
+        motion = find_motion(tensor, target, earlier.values, step) if moves(tensor) else None
+        motions.append(motion if motion is not None and motion.any() else None)
+    layouts = following(table, level, reference, motions)
+    symbols = [_residual(layout, target, step) for layout, target in zip(layouts, targets, strict=True)]
+    inter = Chosen(layouts, symbols, motions, key=False)
+    if sum(map(np.count_nonzero, symbols)) > _LIVELY * sum(each.size for each in symbols):
+        intra = _alone(keys, units, step)
+        if _weight(intra.symbols) < _weight(symbols):
+            return intra
+    return inter
+
+
+def _alone(keys: list[Layout], units: list[F32], step: int) -> Chosen:
+    return Chosen(keys, [quantise(each, step) for each in units], [None] * len(keys), key=True)
+
+
+def _residual(layout: Layout, target: F32, step: int) -> I16:
+    if layout.predicted is None:
+        raise CodecError("a keyframe has no residual")
+    residual = target - layout.predicted[: len(target)]
+    residual *= np.float32(1 / step)
+    return quantise_residual(residual, layout.scale)
+
+
+def _weight(symbols: list[I16]) -> float:
+    """About the bits of symbols: what a coder without contexts would take for their magnitudes."""
+    return float(sum(np.log2(1 + np.abs(each.astype(np.float32))).sum() for each in symbols))

@@ -1,0 +1,55 @@
+"""Owns calibrating a table's plane model for frames that build on others. Codes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from splitmesh.codec.compact.table import CompactTable
+from splitmesh.codec.planes.fit import fit_plane_model
+from splitmesh.codec.planes.model import PlaneExample, PlaneModel
+from splitmesh.codec.temporal.encoder import choose
+from splitmesh.codec.temporal.state import Reference
+from splitmesh.errors import CodecError
+
+F32 = npt.NDArray[np.float32]
+
+FIT_LEVELS: Final = (72, 80, 88, 96, 104)
+"""Levels whose residuals the model is fitted to: of the useful ones, an octave of the step apart."""
+FIT_LAGS: Final = (1, 3)
+"""How many frames before a frame the one is that it builds on."""
+
+
+def fit_temporal_model(table: CompactTable, sequences: Sequence[Mapping[str, F32]]) -> PlaneModel:
+    """The plane model for residuals, of real ones. Each sequence: wire name → (N, …) float32, N consecutive frames.
+
+    Deterministic. Raises CodecError when no sequence has two frames, and for features that `table` can't hold.
+    """
+    examples = [
+        example
+        for sequence in sequences
+        for level in FIT_LEVELS
+        for lag in FIT_LAGS
+        for example in _examples(table, sequence, level, lag)
+    ]
+    if not examples:
+        raise CodecError("a temporal model is fitted to sequences of at least two frames")
+    return fit_plane_model(examples)
+
+
+def _examples(table: CompactTable, sequence: Mapping[str, F32], level: int, lag: int) -> list[PlaneExample]:
+    examples: list[PlaneExample] = []
+    frames: list[Reference] = []
+    for i in range(len(next(iter(sequence.values())))):
+        tensors = {name: feature[i : i + 1] for name, feature in sequence.items()}
+        chosen = choose(table, tensors, level, frames[max(i - lag, 0)] if i else None)
+        frames.append(chosen.frame(i))
+        if not chosen.key:
+            examples += [
+                PlaneExample(symbols, layout.scale, layout.context, at)
+                for at, (symbols, layout) in enumerate(zip(chosen.symbols, chosen.layouts, strict=True))
+            ]
+    return examples

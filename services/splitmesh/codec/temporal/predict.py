@@ -1,0 +1,64 @@
+"""Owns what a reference says of the next frame: values moved by blocks, and how large residuals will be.
+
+In integers, the same at both ends. Searches for no motion: that is the encoder's alone (`search`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from splitmesh.codec.compact.transform import TensorTable
+from splitmesh.codec.temporal.state import Planes
+
+I16 = npt.NDArray[np.int16]
+I32 = npt.NDArray[np.int32]
+U16 = npt.NDArray[np.uint16]
+
+BLOCK: Final = 4
+"""Height and width in cells of a block that moves as one."""
+FAR: Final = 8
+"""The largest movement along an axis, in quarters of a cell."""
+_SMALLEST: Final = 2 * BLOCK
+
+
+def moves(tensor: TensorTable) -> bool:
+    """Whether blocks of `tensor` may move: it has planes that are large enough to have blocks."""
+    return min(tensor.height, tensor.width) >= _SMALLEST
+
+
+def motion_shape(tensor: TensorTable) -> tuple[int, int, int]:
+    """(2, rows, columns) of a tensor's movements: down and right, in quarters of a cell, one each for every block."""
+    return 2, -(-tensor.height // BLOCK), -(-tensor.width // BLOCK)
+
+
+def moved(values: I32, motion: I16) -> I32:
+    """values (K, H, W) with every block taken from where it was: motion (2, rows, columns) int16 cells/4 before.
+
+    Between cells linearly, rounded half up, past the border the border. Values within ±2^26 cannot overflow.
+    """
+    _, height, width = values.shape
+    top, below, row = _along(motion[0], height, width, vertical=True)
+    left, right, column = _along(motion[1], height, width, vertical=False)
+    upper: I32 = values[:, top, left] * (4 - column) + values[:, top, right] * column
+    lower: I32 = values[:, below, left] * (4 - column) + values[:, below, right] * column
+    both: I32 = upper * (4 - row) + lower * row + np.int32(8)
+    return both >> 4
+
+
+def _along(motion: I16, height: int, width: int, *, vertical: bool) -> tuple[I32, I32, I32]:
+    """Per cell (H, W): the two cells to take it from along an axis, and the second one's weight in quarters."""
+    cells = np.repeat(np.repeat(motion.astype(np.int32), BLOCK, axis=0), BLOCK, axis=1)[:height, :width]
+    size = height if vertical else width
+    grid = np.arange(size, dtype=np.int32) * 4
+    at = np.clip((grid[:, None] if vertical else grid) - cells, 0, 4 * (size - 1))
+    first = at >> 2
+    return first, np.minimum(first + 1, size - 1), at & 3
+
+
+def residual_scale(earlier: Planes, step: int, kept: int) -> U16:
+    """(kept,) uint16 ≥ 1: expected magnitude of the residuals of the first components, in 1/16 of a step."""
+    magnitude = (earlier.spread[:kept].astype(np.int64) * 16 + step // 2) // step
+    return np.clip(magnitude, 1, np.iinfo(np.uint16).max).astype(np.uint16)

@@ -1,0 +1,88 @@
+"""Owns the encoder's search for where blocks have moved from. The decoder is told, it never searches."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from splitmesh.codec.compact.transform import TensorTable
+from splitmesh.codec.temporal.predict import BLOCK, FAR, motion_shape
+
+F32 = npt.NDArray[np.float32]
+I16 = npt.NDArray[np.int16]
+I32 = npt.NDArray[np.int32]
+
+_WATCHED: Final = 8
+"""Components, the largest first, that are compared; all of them found movements hardly better."""
+_STILL: Final = 0.4
+"""A block whose watched elements differ by less than this many steps on average has not moved."""
+_PRICE: Final = 5.0
+"""What a movement must save to be worth its bits, in steps summed over the watched elements."""
+_MARGIN: Final = FAR // 4
+_RING: Final = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
+_STAGES: Final = (
+    [(2 * y, 2 * x) for y in range(-2, 3) for x in range(-2, 3)]
+    + [(8 * y, 8 * x) for y, x in _RING]
+    + [(4 * y, 8 * x) for y in (-1, 1) for x in (-1, 1)]
+    + [(8 * y, 4 * x) for y in (-1, 1) for x in (-1, 1)],
+    [(0, 0), *_RING],
+)
+"""Movements tried, in quarters of a cell: halves near and wholes far, then quarters around the best of these."""
+
+
+def find_motion(tensor: TensorTable, target: F32, values: I32, step: int) -> I16:
+    """(2, rows, columns) int16 movements with which `values` (K, H, W) come closest to target (≤ K, H, W).
+
+    Both in 1/256 of a unit. Blocks that are still, and those where moving saves too little, have 0.
+    """
+    motion = np.zeros(motion_shape(tensor), np.int16)
+    wanted = _blocks(target[:_WATCHED] * np.float32(1 / step))
+    watched = values[: len(wanted)].astype(np.float32) * np.float32(1 / step)
+    still = _blocks(watched)
+    cost = np.abs(wanted - still).sum(axis=(0, 2, 4))
+    rows, columns = np.nonzero(cost > _STILL * len(wanted) * BLOCK * BLOCK)
+    if not len(rows):
+        return motion
+    fine = _quartered(watched)
+    inside = np.arange(BLOCK)
+    y = 4 * (_MARGIN + BLOCK * rows[:, None] + inside)[:, :, None]
+    x = 4 * (_MARGIN + BLOCK * columns[:, None] + inside)[:, None, :]
+    goal = wanted[:, rows, :, columns, :].transpose(1, 0, 2, 3)
+    best = np.zeros((2, len(rows)), np.int64)
+    for tried in _STAGES:
+        moves = np.clip(best[:, None] + np.array(tried).T[:, :, None], -FAR, FAR)
+        found = fine[:, y - moves[0][..., None, None], x - moves[1][..., None, None]]
+        loss = np.abs(found - goal[:, None]).sum(axis=(0, 3, 4))
+        loss += _PRICE * (moves != 0).any(axis=0)
+        pick = loss.argmin(axis=0)
+        best = np.take_along_axis(moves, pick[None, None], axis=1)[:, 0]
+    motion[:, rows, columns] = best
+    return motion
+
+
+def _blocks(planes: F32) -> F32:
+    """(K, rows, BLOCK, columns, BLOCK), past the border the border."""
+    k, height, width = planes.shape
+    rows, columns = -(-height // BLOCK), -(-width // BLOCK)
+    filled = np.pad(planes, ((0, 0), (0, rows * BLOCK - height), (0, columns * BLOCK - width)), mode="edge")
+    return filled.reshape(k, rows, BLOCK, columns, BLOCK)
+
+
+def _quartered(planes: F32) -> F32:
+    """Planes (K, H, W) at every quarter of a cell, `_MARGIN` cells more on each side, linearly between cells."""
+    _, height, width = planes.shape
+    fine: F32 = np.matmul(np.matmul(_between(height), planes), _between(width).T, dtype=np.float32)
+    return fine
+
+
+def _between(size: int) -> F32:
+    """(4 · (cells and margins), size): which cells each quarter lies between, and the share of both."""
+    filled = -(-size // BLOCK) * BLOCK + 2 * _MARGIN
+    at = np.clip(np.arange(4 * filled) / 4 - _MARGIN, 0, size - 1)
+    first = np.minimum(at.astype(np.int64), size - 2)
+    weights = np.zeros((len(at), size), np.float32)
+    weights[np.arange(len(at)), first] = 1 - (at - first)
+    weights[np.arange(len(at)), first + 1] = at - first
+    return weights
