@@ -26,7 +26,7 @@ from splitmesh.codec.compact.table import CompactTable
 from splitmesh.codec.container import Buffer
 from splitmesh.codec.head import Head, State, build_payload, parse_head
 from splitmesh.errors import CodecError, NeedKeyframe, NeedTable
-from splitmesh.media.annexb import check_frame, without_extras
+from splitmesh.media.annexb import MAX_REFERENCES, check_frame, without_extras
 from splitmesh.media.planes_tiling import GREY, MAX_QP, Tiling
 
 F32 = npt.NDArray[np.float32]
@@ -160,6 +160,13 @@ class VideoDecoder:
         self._tiling: Tiling | None = None
         self._held = (0, 0)
 
+    @property
+    def state_bytes(self) -> int:
+        """At most so much memory is kept between payloads: the stream's references and the decoder's own frames."""
+        if self._context is None or self._tiling is None:
+            return 0
+        return (MAX_REFERENCES + 4) * 3 * _coded_pixels(self._tiling) // 2
+
     def decode(self, payload: Buffer) -> dict[str, F32]:
         """The tensors of `payload` (wire name → float32 of the table's shapes).
 
@@ -246,8 +253,11 @@ def _decoder(name: str, tiling: Tiling) -> VideoCodecContext:
     context = cast(VideoCodecContext, av.CodecContext.create(name, "r"))
     context.thread_count = 1
     context.flags |= _LOW_DELAY
-    pixels = -(-tiling.height // 64) * 64 * (-(-tiling.width // 128) * 128)
-    context.options = {"max_pixels": str(pixels)}
+    context.options = {"max_pixels": str(_coded_pixels(tiling))}
     if name == "h264":
         context.options |= {"err_detect": "crccheck+bitstream+buffer+explode", "enable_er": "1"}
     return context
+
+
+def _coded_pixels(tiling: Tiling) -> int:
+    return -(-tiling.height // 64) * 64 * (-(-tiling.width // 128) * 128)
