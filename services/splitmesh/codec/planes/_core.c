@@ -12,7 +12,10 @@ static uint16_t SQUASH[4096];
 static int16_t STRETCH[4096];
 static int32_t RATE[1024];
 
+static void init_shades(void);
+
 void core_init(void) {
+    init_shades();
     int next = 0;
     for (int x = -2048; x < 2048; x++) {
         int at = (x + 2048) >> 7, part = (x + 2048) & 127;
@@ -174,8 +177,13 @@ static inline int plain_bit(Run *run, int bit, uint32_t at, const int decoding) 
 
 /* -- contexts ----------------------------------------------------------------------------------------------------- */
 
-static const uint32_t PER_SLOT[INPUTS] = {30, 0, 48, 0, 0, 0, 0, 0, 48}, FIXED[INPUTS] = {0, 7680, 0, 7776, 12288, 15552, 12288, 7680, 0};
-static const uint32_t SIGNS_PER_SLOT[INPUTS] = {9, 0, 27, 3, 9, 1, 0, 27, 27}, SIGNS_FIXED[INPUTS] = {0, 81, 0, 0, 0, 0, 729, 0, 0};
+enum { LEVELS = 16, NEAR = 10, HUES = 24, RATIOS = 16 };
+
+static const uint32_t PER_SLOT[INPUTS] = {KINDS * HUES, 0, 0, KINDS *RATIOS, 0, 0, 0, 0};
+static const uint32_t FIXED[INPUTS] = {0, KINDS *LEVELS *HUES *NEAR, KINDS *RATIOS *HUES, 0, KINDS *RATIOS *NEAR *RATIOS,
+                                       KINDS *LEVELS *RATIOS *RATIOS, KINDS *LEVELS * 81 * 4, KINDS *LEVELS * 8 * 8 * 4};
+static const uint32_t SIGNS_PER_SLOT[INPUTS] = {32, 0, 27, 3, 9, 9, 0, 27};
+static const uint32_t SIGNS_FIXED[INPUTS] = {0, 128, 0, 0, 0, 0, 729, 0};
 
 static size_t lay_out(int32_t slots, uint32_t *base, uint32_t *sign_base) {
     uint32_t at = PLAIN;
@@ -202,36 +210,49 @@ static inline int halves(uint32_t v, int most) {
     return h < most ? h : most;
 }
 
-/* Planes have a margin of two elements all around, so that neighbours need no case. */
+/* Planes have a margin of two elements all around, so that neighbours need no case, and three empty ones before. */
 typedef struct {
     int32_t stride, area; /* of a plane with its margin */
-    uint8_t *size;        /* magnitudes up to 15: this plane and the three before it */
-    int8_t *sign;         /* 0 zero, 1 positive, 2 negative: the same */
-    uint8_t *other;       /* magnitudes up to 15 of the context's plane, its signs, its sum over all planes */
-    int8_t *other_sign;
-    uint32_t *other_sum;
+    int16_t *values;      /* held to +-255 */
+    uint8_t *sizes;       /* magnitudes up to 15 */
+    int8_t *signs;        /* 0 zero, 1 positive, 2 negative */
+    int16_t *other;       /* the context's plane, held to +-255 */
+    int32_t *ahead;       /* what taps on other planes predict, in 1/4096 */
+    uint32_t *other_sum;  /* magnitudes of all the context's planes */
     uint32_t *seen, *expected, *near_seen, *near_expected; /* of all earlier planes, in 1/16, then of 3 x 3 around */
     uint32_t *faded, *faded_expected, *near_faded, *near_faded_expected; /* the same, old planes forgotten */
     uint8_t *a_seen, *a_near, *a_faded, *a_near_faded;
     void *block;
 } Field;
 
+enum { WORDS = 10, BEFORE = 3 };
+
 static int field_open(Field *f, const Tensor *t) {
     f->stride = t->width + 4;
     f->area = f->stride * (t->height + 4);
-    size_t n = (size_t)f->area, words = 9 * n * sizeof(uint32_t);
-    uint8_t *at = calloc(1, words + n * (4 + 4 + 1 + 1 + 4));
+    size_t n = (size_t)f->area, all = n * (size_t)(t->planes + BEFORE);
+    uint8_t *at = calloc(1, WORDS * n * sizeof(uint32_t) + 2 * n + 4 * all + 4 * n);
     if (!at) return CORE_MEMORY;
     f->block = at;
-    uint32_t **wide[9] = {&f->other_sum, &f->seen, &f->expected, &f->near_seen, &f->near_expected,
-                          &f->faded, &f->faded_expected, &f->near_faded, &f->near_faded_expected};
-    for (int i = 0; i < 9; i++, at += n * sizeof(uint32_t)) *wide[i] = (uint32_t *)at;
-    f->size = at, at += 4 * n;
-    f->sign = (int8_t *)at, at += 4 * n;
-    f->other = at, at += n;
-    f->other_sign = (int8_t *)at, at += n;
+    f->ahead = (int32_t *)at, at += n * sizeof(uint32_t);
+    uint32_t **wide[WORDS - 1] = {&f->other_sum, &f->seen, &f->expected, &f->near_seen, &f->near_expected,
+                                  &f->faded, &f->faded_expected, &f->near_faded, &f->near_faded_expected};
+    for (int i = 0; i < WORDS - 1; i++, at += n * sizeof(uint32_t)) *wide[i] = (uint32_t *)at;
+    f->other = (int16_t *)at, at += 2 * n;
+    f->values = (int16_t *)at + BEFORE * n, at += 2 * all;
+    f->sizes = at + BEFORE * n, at += all;
+    f->signs = (int8_t *)at + BEFORE * n, at += all;
     f->a_seen = at, f->a_near = at + n, f->a_faded = at + 2 * n, f->a_near_faded = at + 3 * n;
     return CORE_OK;
+}
+
+static inline int least(int a, int b) { return a < b ? a : b; }
+
+static inline void note(Field *f, int k, int o, int value) {
+    size_t at = (size_t)k * f->area + o;
+    f->values[at] = (int16_t)HELD(value, -255, 255);
+    f->sizes[at] = (uint8_t)least(value < 0 ? -value : value, 15);
+    f->signs[at] = (int8_t)(value > 0 ? 1 : value < 0 ? 2 : 0);
 }
 
 static void around(const uint32_t *from, uint32_t *to, const Field *f, const Tensor *t) {
@@ -266,9 +287,10 @@ static void prepare(Field *f, const Tensor *t) {
 
 static void absorb(Field *f, const Tensor *t, int k) {
     const uint16_t *scale = t->scale + (t->dense ? (size_t)k * t->height * t->width : (size_t)k);
+    const uint8_t *sizes = f->sizes + (size_t)k * f->area;
     for (int y = 0, i = 0; y < t->height; y++)
         for (int x = 0, o = (y + 2) * f->stride + 2; x < t->width; x++, o++, i++) {
-            uint32_t size = f->size[o], due = scale[t->dense ? i : 0];
+            uint32_t size = sizes[o], due = scale[t->dense ? i : 0];
             due = due < 240 ? due : 240;
             f->seen[o] += 16 * size;
             f->expected[o] += due;
@@ -277,14 +299,53 @@ static void absorb(Field *f, const Tensor *t, int k) {
         }
 }
 
-/* -- elements --------------------------------------------------------------------------------------------------- */
-
-static inline int least(int a, int b) { return a < b ? a : b; }
+/* -- linear prediction: calibrated taps on what both ends know ----------------------------------------------------- */
 
 typedef struct {
-    const uint8_t *size, *size1, *size2, *size3; /* at the element, of this plane and of those before */
-    const int8_t *sign, *sign1, *sign2, *sign3;
-    int o, stride, slot, level; /* level: expected magnitude in half octaves */
+    int count;
+    int offset[TAPS], weight[TAPS];
+} InPlane;
+
+/* Adds up the taps on other planes for a whole plane; those on its own come back, for element by element. */
+static InPlane look_ahead(Field *f, const Tensor *t, const int16_t *taps, int k) {
+    InPlane own = {0};
+    for (int o = 0; o < f->area; o++) f->ahead[o] = 0;
+    for (int i = 0; i < TAPS; i++, taps += 4) {
+        int back = taps[0], offset = taps[1] * f->stride + taps[2], weight = taps[3];
+        if (weight == 0 || back > k) continue;
+        if (back == 0) {
+            own.offset[own.count] = offset;
+            own.weight[own.count++] = weight;
+            continue;
+        }
+        const int16_t *from = (back < 0 ? f->other : f->values + (size_t)(k - back) * f->area) + offset;
+        for (int y = 0; y < t->height; y++) {
+            int o = (y + 2) * f->stride + 2;
+            for (int x = 0; x < t->width; x++) f->ahead[o + x] += weight * from[o + x];
+        }
+    }
+    return own;
+}
+
+/* -- elements --------------------------------------------------------------------------------------------------- */
+
+static const uint8_t SHADES[16] = {3, 5, 7, 9, 12, 15, 19, 24, 30, 38, 48, 64, 80, 100, 140, 255};
+static uint8_t SHADE[256];
+
+static void init_shades(void) {
+    for (int v = 0, shade = 0; v < 256; v++) {
+        while (shade < 15 && v >= SHADES[shade]) shade++;
+        SHADE[v] = (uint8_t)shade;
+    }
+}
+
+typedef struct {
+    const uint8_t *size; /* at the element; a plane earlier lies `area` before */
+    const int8_t *sign;
+    int o, stride, area, slot;
+    int level;     /* expected magnitude in half octaves */
+    int predicted; /* in 1/16 */
+    int shade;     /* of the prediction's magnitude, 0 ... 15 */
 } Spot;
 
 static void size_contexts(const Run *run, const Field *f, const Spot *p, uint32_t scale, uint32_t *at) {
@@ -292,40 +353,35 @@ static void size_contexts(const Run *run, const Field *f, const Spot *p, uint32_
     int s = p->stride, o = p->o, level = p->level;
     int n = c[-s], w = c[-1], nw = c[-s - 1], ne = c[-s + 1], ww = c[-2], nn = c[-2 * s];
     int near = halves((uint32_t)(2 * (2 * (n + w) + nw + ne) + ww + nn), 9);
-    const uint8_t *b = p->size1;
-    int before = halves((uint32_t)(b[-1] + b[1] + b[-s] + b[s]), 5);
-    const uint8_t *r = f->other + o;
-    int there = halves((uint32_t)(r[-1] + r[1] + r[-s] + r[s]), 7), whole = halves(f->other_sum[o], 7);
+    const int16_t *r = f->other + o;
+    int there = halves((uint32_t)(abs(r[-1]) + abs(r[1]) + abs(r[-s]) + abs(r[s])), 7), whole = halves(f->other_sum[o], 7);
     int due = quarters(scale) + quarters(f->near_seen[o] + 32) - quarters(f->near_expected[o] + 32);
     due = HELD(due >> 1, 0, 15);
     const uint32_t *base = run->base;
-    at[0] = base[0] + 3 * (uint32_t)(p->slot * 10 + near);
-    at[1] = base[1] + 3 * (uint32_t)((level * 16 + f->a_near[o]) * 10 + near);
-    at[2] = base[2] + 3 * (uint32_t)(p->slot * 16 + f->a_seen[o]);
-    at[3] = base[3] + 3 * (uint32_t)((((level * 6 + before) * 3 + least(p->size1[0], 2)) * 3 + least(p->size2[0], 2)) * 3 +
-                                     least(p->size3[0], 2));
-    at[4] = base[4] + 3 * (uint32_t)(((level * 8 + whole) * 8 + there) * 4 + least(r[0], 3));
-    at[5] = base[5] + 3 * (uint32_t)(((((level * 3 + least(n, 2)) * 3 + least(w, 2)) * 3 + least(nw, 2)) * 3 + least(ne, 2)) * 4 +
-                                     2 * least(ww, 1) + least(nn, 1));
-    at[6] = base[6] + 3 * (uint32_t)((level * 16 + f->a_faded[o]) * 16 + f->a_near_faded[o]);
-    at[7] = base[7] + 3 * (uint32_t)((due * 10 + near) * 16 + f->a_seen[o]);
-    at[8] = base[8] + 3 * (uint32_t)(p->slot * 16 + f->a_near[o]);
+    at[0] = base[0] + KINDS * (uint32_t)(p->slot * HUES + p->shade);
+    at[1] = base[1] + KINDS * (uint32_t)((level * NEAR + near) * HUES + p->shade);
+    at[2] = base[2] + KINDS * (uint32_t)(due * HUES + p->shade);
+    at[3] = base[3] + KINDS * (uint32_t)(p->slot * 16 + f->a_seen[o]);
+    at[4] = base[4] + KINDS * (uint32_t)((due * NEAR + near) * 16 + f->a_seen[o]);
+    at[5] = base[5] + KINDS * (uint32_t)((level * 16 + f->a_faded[o]) * 16 + f->a_near_faded[o]);
+    at[6] = base[6] + KINDS * (uint32_t)(((((level * 3 + least(n, 2)) * 3 + least(w, 2)) * 3 + least(nw, 2)) * 3 +
+                                          least(ne, 2)) * 4 + 2 * least(ww, 1) + least(nn, 1));
+    at[7] = base[7] + KINDS * (uint32_t)(((level * 8 + whole) * 8 + there) * 4 + least(abs(r[0]), 3));
 }
 
 static void sign_contexts(const Run *run, const Field *f, const Spot *p, uint32_t *at) {
     const int8_t *c = p->sign;
     int s = p->stride, n = c[-s], w = c[-1], nw = c[-s - 1], ne = c[-s + 1], ww = c[-2], nn = c[-2 * s];
+    int there = f->other[p->o], slot = p->slot, cross = n * 3 + w;
     const uint32_t *base = run->sign_base;
-    int slot = p->slot, cross = n * 3 + w;
-    at[0] = base[0] + (uint32_t)(slot * 9 + cross);
-    at[1] = base[1] + (uint32_t)((cross * 3 + nw) * 3 + ne);
-    at[2] = base[2] + (uint32_t)(((slot * 3 + p->sign1[0]) * 3 + p->sign2[0]) * 3 + p->sign3[0]);
-    at[3] = base[3] + (uint32_t)(slot * 3 + f->other_sign[p->o]);
+    at[0] = base[0] + (uint32_t)(slot * 32 + p->shade * 2 + (p->predicted < 0));
+    at[1] = base[1] + (uint32_t)HELD(64 + p->predicted, 0, 127);
+    at[2] = base[2] + (uint32_t)(((slot * 3 + c[-p->area]) * 3 + c[-2 * p->area]) * 3 + c[-3 * p->area]);
+    at[3] = base[3] + (uint32_t)(slot * 3 + (there > 0 ? 1 : there < 0 ? 2 : 0));
     at[4] = base[4] + (uint32_t)((slot * 3 + ww) * 3 + nn);
-    at[5] = base[5] + (uint32_t)slot;
+    at[5] = base[5] + (uint32_t)(slot * 9 + cross);
     at[6] = base[6] + (uint32_t)((((cross * 3 + nw) * 3 + ne) * 3 + ww) * 3 + nn);
     at[7] = base[7] + (uint32_t)(((slot * 3 + ne) * 3 + nw) * 3 + w);
-    at[8] = base[8] + (uint32_t)((slot * 3 + p->sign1[0]) * 9 + cross);
 }
 
 enum { EMPTY_AT = 0, ESCAPE_AT = 64, LEAD_AT = 320, SIGN_SET = 48 };
@@ -346,22 +402,24 @@ static int code_escape(Run *run, int left, int level, const int decoding) {
     return (int)value - 1;
 }
 
-static inline int code_element(Run *run, const Field *f, const Spot *p, uint32_t scale, int value, const int decoding) {
+static inline int code_element(Run *run, const Field *f, Spot *p, uint32_t scale, int value, const int decoding) {
     uint32_t at[INPUTS], rung[INPUTS];
-    int size = value < 0 ? -value : value, known = 0;
+    int size = value < 0 ? -value : value;
     size_contexts(run, f, p, scale, at);
-    for (;; known++) {
+    if (!mixed_bit(run, size > 0, at, p->level, decoding)) return 0;
+    sign_contexts(run, f, p, rung);
+    int negative = mixed_bit(run, value < 0, rung, SIGN_SET + p->shade, decoding);
+    if (negative != (p->predicted < 0)) { /* from here on the prediction speaks of the sign that is */
+        int shift = KINDS * (least(16 + (p->shade >> 1), HUES - 1) - p->shade);
+        for (int i = 0; i < 3; i++) at[i] += (uint32_t)shift;
+    }
+    int known = 1;
+    for (; known < LADDER; known++) {
         int kind = least(known, KINDS - 1);
-        if (known == LADDER) {
-            known += code_escape(run, size - known, p->level, decoding);
-            break;
-        }
         for (int i = 0; i < INPUTS; i++) rung[i] = at[i] + (uint32_t)kind;
         if (!mixed_bit(run, size > known, rung, kind * 16 + p->level, decoding)) break;
     }
-    if (known == 0) return 0;
-    sign_contexts(run, f, p, at);
-    int negative = mixed_bit(run, value < 0, at, SIGN_SET + least(known, 3), decoding);
+    if (known == LADDER) known += code_escape(run, size - known, p->level, decoding);
     if (decoding && known > 32767 + negative) {
         run->coder.failed = CORE_CORRUPT;
         return 0;
@@ -379,29 +437,29 @@ static inline void code_plane(Run *run, Field *f, const Tensor *t, int k, int *f
     size_t n = (size_t)t->height * t->width;
     int16_t *values = t->values + k * n;
     const uint16_t *scale = t->scale + (t->dense ? k * n : (size_t)k);
-    uint8_t *size = f->size + (size_t)(k & 3) * f->area;
-    int8_t *sign = f->sign + (size_t)(k & 3) * f->area;
-    size_t back1 = (size_t)((k + 3) & 3) * f->area, back2 = (size_t)((k + 2) & 3) * f->area, back3 = (size_t)((k + 1) & 3) * f->area;
     uint64_t total = 0;
     if (t->dense)
         for (size_t i = 0; i < n; i++) total += scale[i];
-    int level = halves(t->dense ? (uint32_t)(total / n) : scale[0], 15);
+    int level = halves(t->dense ? (uint32_t)(total / n) : scale[0], 15), found = 0;
     int empty = decoding ? 0 : plane_is_empty(values, n);
-    empty = plain_bit(run, empty, (uint32_t)(EMPTY_AT + level * 4 + *fill), decoding);
-    int found = 0;
+    if (plain_bit(run, empty, (uint32_t)(EMPTY_AT + level * 4 + *fill), decoding)) {
+        *fill = 0; /* what the decoder fills in is zero already */
+        return;
+    }
+    int slot = least(t->slot + k, run->model->slots - 1);
+    InPlane own = look_ahead(f, t, run->model->taps + (size_t)slot * TAPS * 4, k);
+    prepare(f, t);
     for (int y = 0; y < t->height && !run->coder.failed; y++)
         for (int x = 0, o = (y + 2) * f->stride + 2; x < t->width; x++, o++) {
-            size_t i = (size_t)y * t->width + x;
-            int value = 0;
-            if (!empty) {
-                uint32_t due = scale[t->dense ? i : 0];
-                Spot spot = {size + o, f->size + back1 + o, f->size + back2 + o, f->size + back3 + o,
-                             sign + o, f->sign + back1 + o, f->sign + back2 + o, f->sign + back3 + o,
-                             o, f->stride, least(t->slot + k, run->model->slots - 1), halves(due, 15)};
-                value = code_element(run, f, &spot, due, values[i], decoding);
-            }
-            size[o] = (uint8_t)least(value < 0 ? -value : value, 15);
-            sign[o] = (int8_t)(value > 0 ? 1 : value < 0 ? 2 : 0);
+            size_t i = (size_t)y * t->width + x, here = (size_t)k * f->area + o;
+            int32_t sum = f->ahead[o];
+            for (int j = 0; j < own.count; j++) sum += own.weight[j] * f->values[here + own.offset[j]];
+            uint32_t due = scale[t->dense ? i : 0];
+            int predicted = sum >> 8, size = predicted < 0 ? -predicted : predicted;
+            Spot spot = {f->sizes + here, f->signs + here, o, f->stride, f->area, slot, halves(due, 15),
+                         predicted, SHADE[least(size, 255)]};
+            int value = code_element(run, f, &spot, due, values[i], decoding);
+            note(f, k, o, value);
             if (decoding) values[i] = (int16_t)value;
             found += value != 0;
         }
@@ -411,17 +469,14 @@ static inline void code_plane(Run *run, Field *f, const Tensor *t, int k, int *f
 static void load_context(Field *f, const Tensor *t, int k) {
     const int16_t *from = t->context + (size_t)k * t->height * t->width;
     for (int y = 0; y < t->height; y++)
-        for (int x = 0, o = (y + 2) * f->stride + 2; x < t->width; x++, o++, from++) {
-            int v = *from;
-            f->other[o] = (uint8_t)least(v < 0 ? -v : v, 15);
-            f->other_sign[o] = (int8_t)(v > 0 ? 1 : v < 0 ? 2 : 0);
-        }
+        for (int x = 0, o = (y + 2) * f->stride + 2; x < t->width; x++, o++, from++)
+            f->other[o] = (int16_t)HELD(*from, -255, 255);
 }
 
 static void sum_context(Field *f, const Tensor *t) {
     for (int k = 0; k < t->planes; k++) {
         load_context(f, t, k);
-        for (int o = 0; o < f->area; o++) f->other_sum[o] += (uint32_t)least(f->other[o], 8);
+        for (int o = 0; o < f->area; o++) f->other_sum[o] += (uint32_t)least(abs(f->other[o]), 8);
     }
 }
 
@@ -435,11 +490,8 @@ static inline int run_tensors(Run *run, const Tensor *tensors, int count, const 
         int fill = 3;
         for (int k = 0; k < t->planes && !run->coder.failed; k++) {
             if (t->context) load_context(&field, t, k);
-            prepare(&field, t);
             code_plane(run, &field, t, k, &fill, decoding);
-            Field now = field;
-            now.size = field.size + (size_t)(k & 3) * field.area;
-            absorb(&now, t, k);
+            absorb(&field, t, k);
         }
         free(field.block);
     }

@@ -11,14 +11,14 @@ enum { MOST_TENSORS = 64, MOST_SLOTS = 4096 };
 #define MOST_ELEMENTS ((Py_ssize_t)1 << 26)
 
 typedef struct {
-    Py_buffer state, layout, scales, contexts, values;
+    Py_buffer state, taps, layout, scales, contexts, values;
     Model model;
     Tensor tensors[MOST_TENSORS];
     int count;
 } Call;
 
 static void release(Call *call) {
-    Py_buffer *held[] = {&call->state, &call->layout, &call->scales, &call->contexts, &call->values};
+    Py_buffer *held[] = {&call->state, &call->taps, &call->layout, &call->scales, &call->contexts, &call->values};
     for (size_t i = 0; i < sizeof held / sizeof *held; i++)
         if (held[i]->obj) PyBuffer_Release(held[i]);
 }
@@ -26,6 +26,17 @@ static void release(Call *call) {
 static int refuse(const char *why) {
     PyErr_SetString(PyExc_ValueError, why);
     return 0;
+}
+
+/* Taps may look at what is known when they are used, no further than the margin. */
+static int taps_hold(const int16_t *tap, Py_ssize_t length, Py_ssize_t slots) {
+    if (length != slots * TAPS * 4 * 2) return refuse("taps are not of this size");
+    for (Py_ssize_t i = 0; i < slots * TAPS; i++, tap += 4) {
+        int causal = tap[0] != 0 || tap[1] < 0 || (tap[1] == 0 && tap[2] < 0) || tap[3] == 0;
+        if (tap[0] < -1 || tap[1] < -2 || tap[1] > 2 || tap[2] < -2 || tap[2] > 2 || !causal)
+            return refuse("a tap is out of bounds");
+    }
+    return 1;
 }
 
 /* The tensors that `layout` (six int32 each: planes, height, width, slot, dense, has context) cuts the buffers into. */
@@ -36,7 +47,8 @@ static int cut_up(Call *call, Py_ssize_t slots) {
     if (slots < 1 || slots > MOST_SLOTS) return refuse("slots are not within 1 ... 4096");
     size_t cells = core_cells((int32_t)slots);
     if ((size_t)call->state.len != 4 * (cells + WEIGHT_SETS * INPUTS)) return refuse("state is not of this size");
-    call->model = (Model){call->state.buf, (int32_t *)call->state.buf + cells, (int32_t)slots};
+    if (!taps_hold(call->taps.buf, call->taps.len, slots)) return 0;
+    call->model = (Model){call->state.buf, (int32_t *)call->state.buf + cells, call->taps.buf, (int32_t)slots};
     call->count = (int)count;
     for (Py_ssize_t i = 0; i < count; i++, row += 6) {
         int64_t area = (int64_t)row[1] * row[2], n = area * row[0];
@@ -63,7 +75,7 @@ static int fail(int code) {
     return 0;
 }
 
-PyDoc_STRVAR(encode_doc, "encode(state, slots, layout, values, scales, contexts) -> bytes; `state` learns in place");
+PyDoc_STRVAR(encode_doc, "encode(state, slots, taps, layout, values, scales, contexts) -> bytes; `state` learns in place");
 
 static PyObject *encode(PyObject *module, PyObject *args) {
     Call call = {0};
@@ -71,7 +83,7 @@ static PyObject *encode(PyObject *module, PyObject *args) {
     Output out = {0};
     PyObject *result = NULL;
     (void)module;
-    if (!PyArg_ParseTuple(args, "w*ny*y*y*y*", &call.state, &slots, &call.layout, &call.values, &call.scales,
+    if (!PyArg_ParseTuple(args, "w*ny*y*y*y*y*", &call.state, &slots, &call.taps, &call.layout, &call.values, &call.scales,
                           &call.contexts))
         return NULL;
     if (cut_up(&call, slots)) {
@@ -87,7 +99,7 @@ static PyObject *encode(PyObject *module, PyObject *args) {
     return result;
 }
 
-PyDoc_STRVAR(decode_doc, "decode(state, slots, layout, values, scales, contexts, data); fills `values`, `state` learns");
+PyDoc_STRVAR(decode_doc, "decode(state, slots, taps, layout, values, scales, contexts, data); fills `values`, `state` learns");
 
 static PyObject *decode(PyObject *module, PyObject *args) {
     Call call = {0};
@@ -95,7 +107,7 @@ static PyObject *decode(PyObject *module, PyObject *args) {
     Py_buffer data = {0};
     int done = 0;
     (void)module;
-    if (!PyArg_ParseTuple(args, "w*ny*w*y*y*y*", &call.state, &slots, &call.layout, &call.values, &call.scales,
+    if (!PyArg_ParseTuple(args, "w*ny*y*w*y*y*y*", &call.state, &slots, &call.taps, &call.layout, &call.values, &call.scales,
                           &call.contexts, &data))
         return NULL;
     if (cut_up(&call, slots)) {

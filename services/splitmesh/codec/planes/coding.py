@@ -43,7 +43,9 @@ def encode_planes(tensors: Sequence[Coded], *, model: PlaneModel, kernel: Kernel
     scales, contexts = [scale for _, scale, _ in tensors], [context for _, _, context in tensors]
     layout = layout_of(shapes, model, scales, contexts)
     values = joined([planes for planes, _, _ in tensors])
-    return kernel.encode(model.state.copy(), model.slots, layout, values, joined(scales), joined(contexts))
+    return kernel.encode(
+        model.state.copy(), model.slots, model.taps, layout, values, joined(scales), joined(contexts)
+    )
 
 
 def decode_planes(
@@ -65,7 +67,9 @@ def decode_planes(
     sizes = [math.prod(shape) for shape in shapes]
     values = np.zeros(sum(sizes), np.int16)
     try:
-        kernel.decode(model.state.copy(), model.slots, layout, values, joined(scales), joined(contexts), bytes(data))
+        kernel.decode(
+            model.state.copy(), model.slots, model.taps, layout, values, joined(scales), joined(contexts), bytes(data)
+        )
     except ValueError as exc:
         raise CodecError(f"{len(data)} bytes of coded planes are malformed") from exc
     parts = np.split(values, np.cumsum(sizes)[:-1])

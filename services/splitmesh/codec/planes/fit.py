@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
 from splitmesh.codec.planes.coding import joined, layout_of
 from splitmesh.codec.planes.kernel import KERNEL, Kernel
 from splitmesh.codec.planes.model import PlaneExample, PlaneModel, blank_state
+from splitmesh.codec.planes.taps import fit_taps
 from splitmesh.errors import CodecError
 
 _SCATTER: Final = 2_654_435_761
@@ -25,9 +28,15 @@ def fit_plane_model(examples: Sequence[PlaneExample], *, kernel: Kernel = KERNEL
     planes = [1] * (1 + max(example.tensor for example in examples))
     for example in examples:
         planes[example.tensor] = max(planes[example.tensor], len(example.planes))
-    model = PlaneModel(tuple(planes), blank_state(sum(planes)))
+    taps = [
+        fit_taps([(each.planes, each.context) for each in examples if each.tensor == tensor], count)
+        for tensor, count in enumerate(planes)
+    ]
+    model = PlaneModel(tuple(planes), np.concatenate(taps), blank_state(sum(planes)))
     for at in sorted(range(len(examples)), key=lambda i: i * _SCATTER & 0xFFFFFFFF):
         planes_, scale, context, tensor = examples[at]
         layout = layout_of([planes_.shape], model, [scale], [context], first=tensor)
-        kernel.encode(model.state, model.slots, layout, joined([planes_]), joined([scale]), joined([context]))
+        kernel.encode(
+            model.state, model.slots, model.taps, layout, joined([planes_]), joined([scale]), joined([context])
+        )
     return PlaneModel.from_bytes(model.to_bytes())

@@ -16,10 +16,12 @@ I16 = npt.NDArray[np.int16]
 
 
 class Kernel(Protocol):
-    def encode(self, state: U32, slots: int, layout: I32, values: I16, scales: U16, contexts: I16, /) -> bytes: ...
+    def encode(
+        self, state: U32, slots: int, taps: I16, layout: I32, values: I16, scales: U16, contexts: I16, /
+    ) -> bytes: ...
 
     def decode(
-        self, state: U32, slots: int, layout: I32, values: I16, scales: U16, contexts: I16, data: bytes, /
+        self, state: U32, slots: int, taps: I16, layout: I32, values: I16, scales: U16, contexts: I16, data: bytes, /
     ) -> None: ...
 
     def cells(self, slots: int, /) -> int: ...

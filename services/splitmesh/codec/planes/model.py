@@ -1,7 +1,8 @@
 """Owns the calibrated state of the plane coder as a value with bytes. Codes nothing, fits nothing.
 
-Layout, little endian: "SMPM", B version, B tensors, per tensor H planes, then zlib of: B count of every cell, H
-probability of every cell whose count is not zero, h weight of the mixers.
+Layout, little endian: "SMPM", B version, B tensors, per tensor H planes, then zlib of: the taps as h planes back, b
+rows, b columns, h weight; B count of every cell, H probability of every cell whose count is not zero; h weight of the
+mixers.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from splitmesh.codec.planes.kernel import KERNEL
+from splitmesh.codec.planes.taps import TAPS
 from splitmesh.errors import CodecError
 
 I16 = npt.NDArray[np.int16]
 U16 = npt.NDArray[np.uint16]
 U32 = npt.NDArray[np.uint32]
 
-WEIGHTS: Final = 64 * 9
+WEIGHTS: Final = 64 * 8
 MOST_TENSORS: Final = 16
 MOST_SLOTS: Final = 4096
 MOST_MODEL_BYTES: Final = 1 << 21
@@ -32,6 +34,8 @@ TRUST: Final = 60
 _MAGIC: Final = b"SMPM"
 _VERSION: Final = 1
 _EVEN: Final = 1 << 31
+_TAP_KINDS: Final = ("<i2", "i1", "i1", "<i2")
+_TAP_BYTES: Final = 6
 
 
 class PlaneExample(NamedTuple):
@@ -51,6 +55,8 @@ class PlaneModel:
     """Where the coder's probabilities and weights start. `planes`: how many each tensor of the cut has."""
 
     planes: tuple[int, ...]
+    taps: I16
+    """(slots, TAPS, 4): what `taps.fit_taps` gives, tensor after tensor."""
     state: U32
     """(cells + weights,) uint32, the weights int32 by their bits; read only."""
 
@@ -66,7 +72,8 @@ class PlaneModel:
         cells, weights = self.state[:-WEIGHTS], self.state[-WEIGHTS:].view(np.int32)
         counts = np.minimum(cells & 1023, TRUST).astype(np.uint8)
         odds = (cells[counts > 0] >> 16).astype("<u2")
-        body = counts.tobytes() + odds.tobytes() + (weights >> 5).astype("<i2").tobytes()
+        body = b"".join(self.taps[..., i].astype(kind).tobytes() for i, kind in enumerate(_TAP_KINDS))
+        body += counts.tobytes() + odds.tobytes() + (weights >> 5).astype("<i2").tobytes()
         head = struct.pack(f"<4sBB{len(self.planes)}H", _MAGIC, _VERSION, len(self.planes), *self.planes)
         return head + zlib.compress(body, 9)
 
@@ -83,27 +90,45 @@ class PlaneModel:
         planes = struct.unpack_from(f"<{tensors}H", raw, 6)
         if min(planes) < 1 or sum(planes) > MOST_SLOTS:
             raise CodecError(f"a plane model is of 1 … {MOST_SLOTS} planes, not {planes}")
-        cells = KERNEL.cells(sum(planes))
+        slots = sum(planes)
+        cells = KERNEL.cells(slots)
+        tap_bytes = slots * TAPS * _TAP_BYTES
         unpacker = zlib.decompressobj()
         try:
-            body = unpacker.decompress(raw[start:], 3 * cells + 2 * WEIGHTS + 1)
+            body = unpacker.decompress(raw[start:], tap_bytes + 3 * cells + 2 * WEIGHTS + 1)
         except zlib.error as exc:
             raise CodecError("plane model can't be decompressed") from exc
-        counts = np.frombuffer(body[:cells], np.uint8)
+        counts = np.frombuffer(body[tap_bytes : tap_bytes + cells], np.uint8)
         known = int(np.count_nonzero(counts))
         whole = unpacker.eof and not unpacker.unused_data
-        if not whole or len(body) != cells + 2 * known + 2 * WEIGHTS or counts.max(initial=0) > TRUST:
+        length = tap_bytes + cells + 2 * known + 2 * WEIGHTS
+        if not whole or len(body) != length or counts.max(initial=0) > TRUST:
             raise CodecError("plane model is cut short or holds nonsense")
-        state = np.full(cells + WEIGHTS, _EVEN, np.uint32)
-        odds = np.frombuffer(body, "<u2", known, cells).astype(np.uint32)
+        state = blank_state(slots)
+        odds = np.frombuffer(body, "<u2", known, tap_bytes + cells).astype(np.uint32)
         state[:cells][counts > 0] = odds << 16 | counts[counts > 0]
-        weights = np.frombuffer(body, "<i2", WEIGHTS, cells + 2 * known).astype(np.int32) << 5
+        weights = np.frombuffer(body, "<i2", WEIGHTS, length - 2 * WEIGHTS).astype(np.int32) << 5
         state[cells:] = weights.view(np.uint32)
         state.flags.writeable = False
-        return PlaneModel(planes, state)
+        return PlaneModel(planes, _read_taps(body[:tap_bytes], slots), state)
 
 
-def blank_state(slots: int, inputs: int = 9) -> U32:
+def _read_taps(body: bytes, slots: int) -> I16:
+    taps = np.zeros((slots, TAPS, 4), np.int16)
+    at = 0
+    for i, kind in enumerate(_TAP_KINDS):
+        field = np.frombuffer(body, kind, slots * TAPS, at)
+        taps[..., i] = field.reshape(slots, TAPS)
+        at += field.nbytes
+    back, dy, dx, weight = np.moveaxis(taps, 2, 0)
+    known = (back != 0) | (dy < 0) | ((dy == 0) & (dx < 0)) | (weight == 0)
+    if back.min() < -1 or np.abs(taps[..., 1:3]).max() > 2 or not known.all():
+        raise CodecError("plane model has a tap on what is not known yet")
+    taps.flags.writeable = False
+    return taps
+
+
+def blank_state(slots: int, inputs: int = 8) -> U32:
     """A state that knows nothing: every probability one half, every input with an equal say."""
     state = np.full(KERNEL.cells(slots) + WEIGHTS, _EVEN, np.uint32)
     state[-WEIGHTS:] = round(1.2 * 65536 / inputs)
