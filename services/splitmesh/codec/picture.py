@@ -39,7 +39,7 @@ def encode_picture(rgb: RgbImage, *, quality: int, codec: str = "jpeg") -> bytes
 
 
 def encode_grey(size: tuple[int, int], *, quality: int) -> bytes:
-    """A payload that `decode_picture` takes for a picture of `size` (H, W), all of one grey: there is none smaller."""
+    """A payload that `decode_picture` takes for a picture of `size` (H, W), all grey: there is hardly a smaller one."""
     check_level("jpeg", quality)
     jpeg = simplejpeg.encode_jpeg(np.full((*size, 1), 128, np.uint8), quality, "GRAY")
     return build("jpeg", quality, [Section("", (*size, 3), 0, b"", jpeg)])
