@@ -42,7 +42,7 @@ def check_frame(stream: bytes, *, key: bool, width: int, height: int, chroma: bo
 
     The size is the one in the parameter sets, in pixels after cropping; `chroma`: 4:2:0, else luma alone.
     """
-    if stream.count(_START, 0, len(stream)) != (len(_KEY) if key else 1):
+    if stream.count(_START) != (len(_KEY) if key else 1):
         raise CodecError("frame of H.264 is not one slice, after its parameter sets if it is a key")
     units = split(stream)
     kinds = tuple(_kind(unit) for unit in units)
