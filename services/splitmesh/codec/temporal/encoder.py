@@ -35,6 +35,8 @@ KEPT: Final = 12
 """Frames under way that an encoder remembers. Fewer than a decoder holds."""
 _LIVELY: Final = 0.1
 """Share of elements with a residual from which on it is asked whether the frame had better stand alone."""
+_WORTH: Final = 0.85
+"""Of what the symbols of a keyframe weigh: residuals that weigh more take more bytes, being harder to foresee."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ def choose(table: CompactTable, tensors: Mapping[str, F32], level: int, referenc
     inter = Chosen(layouts, symbols, motions, key=False)
     if sum(map(np.count_nonzero, symbols)) > _LIVELY * sum(each.size for each in symbols):
         intra = _alone(keys, units, step)
-        if _weight(intra.symbols) < _weight(symbols):
+        if _weight(symbols) > _WORTH * _weight(intra.symbols):
             return intra
     return inter
 

@@ -26,8 +26,11 @@ FIT_LAGS: Final = (1, 3)
 def fit_temporal_model(table: CompactTable, sequences: Sequence[Mapping[str, F32]]) -> PlaneModel:
     """The plane model for residuals, of real ones. Each sequence: wire name → (N, …) float32, N consecutive frames.
 
-    Deterministic. Raises CodecError when no sequence has two frames, and for features that `table` can't hold.
+    Where every frame had better stand alone it is the table's own. Deterministic. Raises CodecError when no sequence
+    has two frames, and for features that `table` can't hold.
     """
+    if not any(len(feature) > 1 for sequence in sequences for feature in sequence.values()):
+        raise CodecError("a temporal model is fitted to sequences of at least two frames")
     examples = [
         example
         for sequence in sequences
@@ -35,9 +38,7 @@ def fit_temporal_model(table: CompactTable, sequences: Sequence[Mapping[str, F32
         for lag in FIT_LAGS
         for example in _examples(table, sequence, level, lag)
     ]
-    if not examples:
-        raise CodecError("a temporal model is fitted to sequences of at least two frames")
-    return fit_plane_model(examples)
+    return fit_plane_model(examples) if examples else table.model
 
 
 def _examples(table: CompactTable, sequence: Mapping[str, F32], level: int, lag: int) -> list[PlaneExample]:
