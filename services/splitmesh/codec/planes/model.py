@@ -1,8 +1,9 @@
 """Owns the calibrated state of the plane coder as a value with bytes. Codes nothing, fits nothing.
 
 Layout, little endian: "SMPM", B version, B tensors, per tensor H planes, then zlib of: the taps as h planes back, b
-rows, b columns, h weight; B count of every cell, H probability of every cell whose count is not zero; h weight of the
-mixers.
+rows, b columns, h weight; B place in `COUNTS` of every cell's count; B place in `ODDS` of the probability of every
+cell whose count is not zero; h weight of the mixers. Coarser than the coder's own 10 and 16 bits: payloads grow by
+0.05 %, a model takes less than half.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -28,14 +30,26 @@ WEIGHTS: Final = 64 * 8
 MOST_TENSORS: Final = 16
 MOST_SLOTS: Final = 4096
 MOST_MODEL_BYTES: Final = 1 << 21
-TRUST: Final = 60
-"""The highest count that a calibrated cell starts with: how slowly it adapts to the payload at hand."""
+COUNTS: Final = (0, 2, 6, 16, 30, 60)
+"""Counts that a calibrated cell starts with: how slowly it adapts to the payload at hand."""
+ODDS: Final = (
+    28, 36, 47, 60, 77, 98, 126, 162, 208, 267, 342, 439, 562, 720, 922, 1179, 1506, 1921, 2446, 3108, 3938,
+    4971, 6249, 7812, 9702, 11955, 14595, 17625, 21025, 24743, 28693, 32768, 36843, 40793, 44511, 47911, 50941,
+    53581, 55834, 57724, 59287, 60565, 61598, 62428, 63090, 63615, 64030, 64357, 64614, 64816, 64974, 65097,
+    65194, 65269, 65328, 65374, 65410, 65438, 65459, 65476, 65489, 65500, 65508,
+)  # fmt: skip
+"""Probabilities in 1/65536 that it starts with: logistic of -7.75 … 7.75 in quarters. Written out, so that no
+machine's exponential decides."""
 
 _MAGIC: Final = b"SMPM"
 _VERSION: Final = 1
 _EVEN: Final = 1 << 31
 _TAP_KINDS: Final = ("<i2", "i1", "i1", "<i2")
 _TAP_BYTES: Final = 6
+_COUNTS: Final = np.array(COUNTS, np.uint32)
+_ODDS: Final = np.array(ODDS, np.uint32)
+_COUNT_BORDERS: Final = np.array([1, 5, 12, 24, 46])
+_ODDS_BORDERS: Final = np.array([(low + high + 1) // 2 for low, high in pairwise(ODDS)])
 
 
 class PlaneExample(NamedTuple):
@@ -70,8 +84,8 @@ class PlaneModel:
     @cached_property
     def _bytes(self) -> bytes:
         cells, weights = self.state[:-WEIGHTS], self.state[-WEIGHTS:].view(np.int32)
-        counts = np.minimum(cells & 1023, TRUST).astype(np.uint8)
-        odds = (cells[counts > 0] >> 16).astype("<u2")
+        counts = np.searchsorted(_COUNT_BORDERS, cells & 1023, "right").astype(np.uint8)
+        odds = np.searchsorted(_ODDS_BORDERS, cells[counts > 0] >> 16, "right").astype(np.uint8)
         body = b"".join(self.taps[..., i].astype(kind).tobytes() for i, kind in enumerate(_TAP_KINDS))
         body += counts.tobytes() + odds.tobytes() + (weights >> 5).astype("<i2").tobytes()
         head = struct.pack(f"<4sBB{len(self.planes)}H", _MAGIC, _VERSION, len(self.planes), *self.planes)
@@ -95,18 +109,20 @@ class PlaneModel:
         tap_bytes = slots * TAPS * _TAP_BYTES
         unpacker = zlib.decompressobj()
         try:
-            body = unpacker.decompress(raw[start:], tap_bytes + 3 * cells + 2 * WEIGHTS + 1)
+            body = unpacker.decompress(raw[start:], tap_bytes + 2 * cells + 2 * WEIGHTS + 1)
         except zlib.error as exc:
             raise CodecError("plane model can't be decompressed") from exc
         counts = np.frombuffer(body[tap_bytes : tap_bytes + cells], np.uint8)
         known = int(np.count_nonzero(counts))
         whole = unpacker.eof and not unpacker.unused_data
-        length = tap_bytes + cells + 2 * known + 2 * WEIGHTS
-        if not whole or len(body) != length or counts.max(initial=0) > TRUST:
+        length = tap_bytes + cells + known + 2 * WEIGHTS
+        if not whole or len(body) != length or counts.max(initial=0) >= len(COUNTS):
             raise CodecError("plane model is cut short or holds nonsense")
+        odds = np.frombuffer(body, np.uint8, known, tap_bytes + cells)
+        if odds.max(initial=0) >= len(ODDS):
+            raise CodecError("plane model holds a probability that no model has")
         state = blank_state(slots)
-        odds = np.frombuffer(body, "<u2", known, tap_bytes + cells).astype(np.uint32)
-        state[:cells][counts > 0] = odds << 16 | counts[counts > 0]
+        state[:cells][counts > 0] = _ODDS[odds] << 16 | _COUNTS[counts[counts > 0]]
         weights = np.frombuffer(body, "<i2", WEIGHTS, length - 2 * WEIGHTS).astype(np.int32) << 5
         state[cells:] = weights.view(np.uint32)
         state.flags.writeable = False
