@@ -96,13 +96,15 @@ def codec() -> str:
             str(row["level"]),
             "×".join(map(str, row["shape"])),
             f"{row['raw_bytes'] / row['payload_bytes']:.1f}",
-            f"{row['payload_bytes'] / 1e3:.1f}",
             f"{row['encode_ms']:.2f}",
             f"{row['decode_ms']:.2f}",
+            f"{row['encode_mb_per_s']:.0f}",
+            f"{row['decode_mb_per_s']:.0f}",
+            "" if row["codec"] == "jpeg" else f"{row['encode_of_first']:.1f}, {row['decode_of_first']:.1f}",
         )
         for row in report["rows"]
     ]
-    head = ("codec", "level", "shape", "smaller by ×", "kB", "encode ms", "decode ms")
+    head = ("codec", "level", "shape", "smaller by ×", "encode ms", "decode ms", "MB/s in", "MB/s out", "× `numpy`")
     return f"{markdown(head, rows)}\n\nPython {report['python']}, {report['machine']}."
 
 
