@@ -23,14 +23,22 @@ FLOW = OperatingPoint(
 RGB = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
 
 
-def probe(*points: OperatingPoint, bandwidth_bps: float) -> tuple[OperatingPoint, bytes]:
+def probe(*points: OperatingPoint, bandwidth_bps: float, closed: bool = True) -> tuple[OperatingPoint, bytes]:
     world = World([TRACK, LOCAL, *points], track_kappa=1.0, link=LinkEstimator(bandwidth_bps=bandwidth_bps))
+    if closed:
+        for _ in range(2):
+            world.breaker.on_success(0)
     probes = Probes(world, (300, 300))
     point = probes.due(10**10, 400.0)
     assert point is not None and probes.due(10**11, 400.0) is None, "one at a time"
     probes.back()
     assert probes.due(2 * 10**11, 400.0) is not None
     return point, probes.payload(point, RGB)
+
+
+def test_while_the_breaker_is_open_the_least_goes() -> None:
+    point, payload = probe(JPEG, bandwidth_bps=1e9, closed=False)
+    assert point is not JPEG and len(payload) < 600
 
 
 @pytest.mark.parametrize(
@@ -50,6 +58,6 @@ def test_what_goes(points: tuple[OperatingPoint, ...], bandwidth_bps: float, own
     assert (point is JPEG) == own_picture
     assert (decoded.std() > 10) == own_picture
     if not own_picture:
-        assert len(payload) < 1600, "a fifth of a second at 64 kbit/s"
+        assert len(payload) < 600, "75 ms at 64 kbit/s"
         assert point.place is Place.FRAME and not point.key_bytes
         assert point.cloud_ms == max((each.cloud_ms for each in points), default=0.0)

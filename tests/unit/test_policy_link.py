@@ -138,3 +138,17 @@ def test_survives_constant_sizes_and_absurd_samples() -> None:
         assert 0 < estimator.base_ms < 1e5
         assert 1e3 < estimator.bandwidth_bps < 1e12
         assert estimator.network_ms(12_000, now_ns + 10**10) >= 0
+
+
+def test_a_link_a_hundred_times_slower_than_thought_is_learnt_between_small_messages() -> None:
+    """8 kB take a second at 64 kbit/s; the echoes between them are in line all the time."""
+    estimator, now_ns = LinkEstimator(), 0
+    for index in range(20):
+        estimator.on_sent(f"large {index}", 8000, now_ns, remote_ms=25)
+        now_ns += 1040 * MS
+        estimator.on_delivered(f"large {index}", now_ns + 25 * MS, remote_ms=25)
+        now_ns += 100 * MS
+        estimator.on_sent(f"small {index}", 50, now_ns, remote_ms=0)
+        now_ns += 46 * MS
+        estimator.on_delivered(f"small {index}", now_ns, remote_ms=0)
+    assert 50_000 < estimator.bandwidth_bps < 80_000 and 20 < estimator.base_ms < 60

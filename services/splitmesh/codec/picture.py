@@ -38,13 +38,6 @@ def encode_picture(rgb: RgbImage, *, quality: int, codec: str = "jpeg") -> bytes
     return build(codec, quality, [Section("", rgb.shape, 0, b"", jpeg)])
 
 
-def encode_grey(size: tuple[int, int], *, quality: int) -> bytes:
-    """A payload that `decode_picture` takes for a picture of `size` (H, W), all grey: there is hardly a smaller one."""
-    check_level("jpeg", quality)
-    jpeg = simplejpeg.encode_jpeg(np.full((*size, 1), 128, np.uint8), quality, "GRAY")
-    return build("jpeg", quality, [Section("", (*size, 3), 0, b"", jpeg)])
-
-
 def decode_picture(payload: Buffer, *, expect: tuple[int, int]) -> RgbImage:
     """Decode a JPEG's payload into (H, W, 3) uint8 RGB; `expect` is (H, W).
 

@@ -1,11 +1,15 @@
-"""Owns what a probe is: a small picture that a frame has no more need of, or where even that is large, a grey one."""
+"""Owns what a probe is: a small picture that a frame has no more need of; where that may be too large, a grey one.
+
+While the breaker is not closed nothing is known of the link, and frames wait for the verdict: the smaller the better.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from splitmesh.codec.picture import encode_grey, encode_picture
+from splitmesh.codec.picture import encode_picture
+from splitmesh.media.grey import encode_grey
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.probe import ProbeSchedule
 from splitmesh.policy.world import World
@@ -31,7 +35,8 @@ class Probes:
     def due(self, now_ns: int, budget_ms: float) -> OperatingPoint | None:
         """What to send as a probe now, if one is due; it then counts as sent until `back`."""
         point, size = self._picture, self._picture.payload_bytes if self._picture else 0.0
-        if point is None or self._world.link.transfer_ms(size) > _SHARE_OF_BUDGET * budget_ms:
+        slow = self._world.link.transfer_ms(size) > _SHARE_OF_BUDGET * budget_ms
+        if point is None or slow or not self._world.breaker.closed:
             point, size = self._grey_point, len(self._grey)
         if not self._schedule.due(self._world, size, now_ns):
             return None

@@ -53,7 +53,8 @@ class LinkEstimator:
         self._cusum_up = self._cusum_down = 0.0
         self._in_flight: dict[str, _InFlight] = {}
         self._last_arrival_ns = 0
-        self._after_dead_time = False
+        self._doubted_kb = 0.0
+        """Size of the last sample that was taken for dead time, until one like it is in line; 0: none."""
         self.samples = 0
 
     # -- events ---------------------------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ class LinkEstimator:
         p_bs = self._p_bs
         expected_ms = self._base_ms + kb * self._ms_per_kb
         residual = y_ms - expected_ms
-        if self._is_dead_time(y_ms, expected_ms):
+        if self._is_dead_time(y_ms, expected_ms, kb):
             self._p_ss += self._ms_per_kb**2
             return
         spread = p_bb + 2 * kb * p_bs + kb * kb * p_ss + self._noise_ms2
@@ -164,12 +165,18 @@ class LinkEstimator:
         noise = min(residual * residual, 9 * self._noise_ms2)
         self._noise_ms2 = min(max(0.97 * self._noise_ms2 + 0.03 * noise, 0.25), 20.0**2)
 
-    def _is_dead_time(self, y_ms: float, expected_ms: float) -> bool:
-        """One sample far out of line is an outage that ended, not a rate; two in a row are a rate."""
-        if y_ms < max(5 * expected_ms, expected_ms + 300) or self._after_dead_time:
-            self._after_dead_time = False
+    def _is_dead_time(self, y_ms: float, expected_ms: float, kb: float) -> bool:
+        """One sample far out of line is an outage that ended, not a rate; two of that size are a rate. Smaller ones
+        that are in line in between say nothing of the rate.
+        """
+        if y_ms < max(5 * expected_ms, expected_ms + 300):
+            if 2 * kb >= self._doubted_kb:
+                self._doubted_kb = 0.0
             return False
-        self._after_dead_time = True
+        if self._doubted_kb:
+            self._doubted_kb = 0.0
+            return False
+        self._doubted_kb = kb
         return True
 
     def _jumped(self, z: float) -> bool:

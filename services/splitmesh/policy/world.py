@@ -114,7 +114,7 @@ class World:
         return self.gamma_edge.value * profiled_ms
 
     def message_bytes(self, point: OperatingPoint, *, key: bool | None = None) -> float:
-        """Expected size of the next request of `point` on the wire. key: it builds on nothing; None: as things are."""
+        """Expected size of the next request of `point` on the wire. key: it builds on nothing; None: as it is now."""
         as_key = self.payloads.needs_key(point) if key is None else key
         return self.payloads.expected(point, key=as_key) + self.payloads.around(point, key=as_key)
 
