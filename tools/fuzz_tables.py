@@ -29,18 +29,18 @@ from splitmesh.media.planes_video import VideoDecoder, VideoEncoder
 
 F32 = npt.NDArray[np.float32]
 I16 = npt.NDArray[np.int16]
-SHAPES = {"t": (1, 8, 12, 10), "v": (1, 20)}
+SHAPES = {"t": (1, 5, 8, 9), "v": (1, 12)}
 
 
 @cache
 def clip(count: int) -> dict[str, F32]:
     """Wire name → (count, …) float32: smooth fields that drift from frame to frame, and a vector."""
     rng = np.random.default_rng(3)
-    y, x, t = np.mgrid[0:12, 0:10, 0:count].astype(np.float64)
+    y, x, t = np.mgrid[0:8, 0:9, 0:count].astype(np.float64)
     sources = np.stack([np.sin(0.4 * x + 0.2 * i * t + i) * np.cos(0.3 * y + i) for i in range(4)])
-    fields = np.moveaxis(np.tensordot(rng.standard_normal((8, 4)), sources, 1), 3, 0) * 3
+    fields = np.moveaxis(np.tensordot(rng.standard_normal((5, 4)), sources, 1), 3, 0) * 3
     fields += rng.standard_normal(fields.shape) * 0.1
-    return {"t": fields.astype(np.float32), "v": rng.standard_normal((count, 20)).astype(np.float32)}
+    return {"t": fields.astype(np.float32), "v": rng.standard_normal((count, 12)).astype(np.float32)}
 
 
 def frame(index: int) -> dict[str, F32]:
