@@ -5,9 +5,9 @@ video encoder at a constant quantiser that has the level's step. A pixel is as m
 fit into 8 bits. The head's flags are the kind of video times 64, plus the quantiser; its state hash runs over all
 payloads since the last key, so that a decoder that missed one knows.
 
-On a detector's [1, 64, 19, 19] cut, x264 needs a quarter to half fewer bytes than x265 for the same answers of a static
-camera and as many of a moving one; SVT-AV1 needs the most. Slower presets, ten bits and tiles padded to whole blocks
-gain nothing.
+On a detector's [1, 64, 19, 19] cut, x264 needs a quarter to half fewer bytes than x265 for the same answers of a
+static camera and as many of a moving one; SVT-AV1 needs the most. Slower presets, ten bits and tiles padded to whole
+blocks gain nothing.
 
 A level or a key begins another stream. Only H.264 is taken apart before a decoder sees it; of the other kinds, meant
 for comparisons, the decoder bounds pictures alone.
