@@ -4,14 +4,15 @@ Usage: python -m bench.codec_rates [--images DIR] [--media ../shared/media] [--o
 
 Writes bench/results/codec_rates.{json,png}. Each fold measures one model on one video, or on the pictures of
 --images, with a plan that was calibrated on all other clips there are: the built-in one and those of --media. Plans
-are kept in out/bench-codec. What is absent is left out, and said. In the end come the promised figures, each beside
-its target.
+are kept in out/bench-codec. Cuts are chosen by the plan's own figures. What is absent is left out, and said. In the
+end come the promised figures, each beside its target.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -20,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.codec_claims import Fold, claims, fold_of
+from bench.codec_claims import GOOD, Fold, claims, fold_of
 
 from splitmesh.cli.bench.plot import Panel, draw, save
 from splitmesh.cli.bench.tables import show_comparison
@@ -31,6 +32,7 @@ from splitmesh.errors import MeshError
 from splitmesh.models.registry import default_clip
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.footage import Footage
+from splitmesh.plan.rate_curve import RateCurve
 from splitmesh.provision.codec_bench.measure import Wanted, compare_codecs
 from splitmesh.provision.footage import read_beginning, read_footage, read_pictures_of
 from splitmesh.provision.model import provide_model
@@ -42,6 +44,7 @@ STATIC = "vtest.avi"
 MOVING = "built-in clip"
 PICTURES = "photographs"
 VIDEOS = (".mp4", ".avi", ".mkv")
+CODECS = ("compact", "temporal", "video", "u8zstd")
 SLOW_FRAMES = 60
 """Frames of a video that a slow model is measured on."""
 
@@ -151,7 +154,7 @@ def fold(
         comparison = compare_codecs(
             bundle,
             footage,
-            Wanted(),
+            Wanted(promising(bundle, given.cuts), CODECS),
             source={"content": task.content, "calibrated_on": ", ".join(others)},
             calibrated_on_this_footage=False,
             progress=progress,
@@ -167,6 +170,19 @@ def calibrated(model: str, videos: Sequence[Path], folder: Path, label: str, pro
     request = replace(plan_request(found, threads=1, providers=("cpu",)), int8=False)
     out = folder / f"{found.manifest.name}-{footage.sha256[:10]}.plan"
     return kept_or_made(request, footage, out, force=False, progress=progress)
+
+
+def promising(bundle: Bundle, count: int) -> tuple[str, ...]:
+    """The `count` cuts that send least for good answers, by the plan's own figures, which are of other content too.
+
+    () for all of them.
+    """
+    sizes = {}
+    for cut in bundle.cuts:
+        curve = RateCurve.of(bundle.plan.rows, cut=cut.name, codec="compact")
+        good = curve.keeping(GOOD) if curve else None
+        sizes[cut.name] = good.payload_bytes if good else math.inf
+    return tuple(sorted(sizes, key=lambda name: sizes[name])[:count])
 
 
 def write(documents: Sequence[dict[str, Any]], out: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -15,17 +14,20 @@ from splitmesh.codec.coders import FeatureCoder, PictureCoder
 from splitmesh.codec.compact.table import CompactTable
 from splitmesh.codec.container import Buffer, parse
 from splitmesh.codec.picture import JpegCoder
-from splitmesh.codec.registry import CODECS
+from splitmesh.codec.registry import CODECS, FEATURE_CODECS
 from splitmesh.codec.roi import RoiJpegCoder
 from splitmesh.codec.table_coders import feature_coder
 from splitmesh.media.h264 import H264Coder, has_h264
+from splitmesh.media.planes_video import VideoCoder
 from splitmesh.media.webp import WebpCoder, has_webp
 
 FEATURES = tuple(name for name, facts in CODECS.items() if facts.kind == "features")
 """Names of the codecs of tensors."""
+TABLED = tuple(name for name in FEATURES if CODECS[name].table)
 _QUALITIES = (5, 12, 25, 40, 55, 70, 85, 95)
 _ROI_QUALITIES = (25, 40, 55, 70, 85)
 _CRFS = (44, 39, 34, 30, 26, 22, 17, 11)
+_NO_X264 = "this build of FFmpeg has no libx264; install PyAV's own wheel"
 
 C = TypeVar("C", FeatureCoder, PictureCoder)
 
@@ -38,9 +40,7 @@ class Candidate(Generic[C]):
     make: Callable[[int], C]
     """Level → a new coder. Raises CodecError for a level that it does not have."""
     levels: tuple[int, ...] = ()
-    """Those to measure; (): they are searched between `low` and `high`."""
-    low: int = 0
-    high: int = 0
+    """Those to measure; (): they are searched."""
 
 
 class BarePicture:
@@ -78,17 +78,17 @@ def feature_candidates(
     shapes: Mapping[str, tuple[int, ...]], table: CompactTable | None
 ) -> tuple[list[Candidate[FeatureCoder]], list[str]]:
     """The codecs of a cut with `shapes` (wire name → wire shape) and the plan's table; and why one is missing."""
-    found: list[Candidate[FeatureCoder]] = []
+    plain = partial(feature_coder, shapes=shapes, table=None)
+    found = [Candidate(name, partial(plain, name), levels) for name, levels in FEATURE_CODECS.items()]
+    if table is None:
+        return found, [f"{', '.join(TABLED)}: the plan has no table of this cut; make it again on a video"]
     missing = []
-    for name in FEATURES:
-        facts = CODECS[name]
-        if name in ("temporal", "video") and find_spec(f"splitmesh.codec.{name}") is None:  # TEMPORARY
+    for name in TABLED:
+        if name == "video" and not has_h264():
+            missing.append(f"video: {_NO_X264}")
             continue
-        if facts.table and table is None:
-            missing.append(f"{name}: the plan has no table for this cut; make it again on a video")
-            continue
-        make = partial(feature_coder, name, shapes=shapes, table=table)
-        found.append(Candidate(name, make, facts.levels, facts.low, facts.high))
+        tabled = partial(feature_coder, name, shapes=shapes, table=table)
+        found.append(Candidate(name, partial(VideoCoder, table) if name == "video" else tabled))
     return found, missing
 
 
@@ -109,7 +109,7 @@ def picture_candidates(size: tuple[int, int], *, objects: bool) -> tuple[list[Ca
         for name, intra in (("x264_intra", True), ("x264_inter", False)):
             found.append(Candidate(name, bare(partial(H264Coder, size=size, intra=intra)), _CRFS))
     else:
-        missing.append("x264: this build of FFmpeg has no libx264; install PyAV's own wheel")
+        missing.append(f"x264: {_NO_X264}")
     if objects:
         found.append(Candidate("roijpeg", partial(RoiJpegCoder, size=size), _ROI_QUALITIES))
     return found, missing

@@ -26,6 +26,8 @@ from splitmesh.provision.codec_bench.sweep import bracketing_levels
 
 PROBE_FRAMES = 20
 """Frames that levels are chosen on."""
+SEARCHED = (32, 144)
+"""Levels between which those of interest lie: a step of four to of a 1024th of the largest component's deviation."""
 TIMED_RUNS = 15
 
 Progress = Callable[[str, float], None]
@@ -148,7 +150,7 @@ class _Bench:
             found = zip(levels, tallies, strict=True)
             return {level: _fidelity(tally) for level, tally in found if not tally.spoilt}
 
-        return bracketing_levels(probe, candidate.low, candidate.high)
+        return bracketing_levels(probe, *SEARCHED)
 
     def _keep(self, codec: str, measured: Sequence[tuple[int, Tally]]) -> None:
         where = self.cut or "the picture"

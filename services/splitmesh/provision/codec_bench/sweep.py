@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 PROBED = (0.84, 0.993)
 """A little wider than the fidelities that are compared: a few frames tell them only roughly."""
-COARSE = 9
-POINTS = 9
+COARSE = 8
+POINTS = 8
 
 Probe = Callable[[Sequence[int]], Mapping[int, float]]
 """Levels → fidelity on a few frames; those that can't be coded are left out."""
