@@ -132,3 +132,30 @@ def test_switching_between_levels_of_a_stream_costs_nothing() -> None:
     richer = world(FLOW, finer, bandwidth_bps=2e6, base_ms=20.0)
     richer.payloads.on_reference("temporal", "c", Reference.ALIVE)
     assert policy.decide(world=richer, seen=SEEN).point is finer, "a small gain is taken at once"
+
+
+def test_while_a_key_is_being_made_the_next_frames_bring_none() -> None:
+    w = world(FLOW, ALONE, bandwidth_bps=2e6, base_ms=20.0)
+    policy = Adaptive()
+    assert policy.decide(world=w, seen=SEEN).point is FLOW
+    soon = replace(SEEN, now_ns=SEEN.now_ns + 30 * MS)
+    assert policy.decide(world=w, seen=soon).point.codec != "temporal", "the head alone takes 40 ms"
+    later = replace(SEEN, now_ns=SEEN.now_ns + 100 * MS)
+    assert policy.decide(world=w, seen=later).point is FLOW, "the first one never came to be sent"
+
+
+def test_a_long_local_run_is_charged_for_the_frames_that_it_keeps_from_the_device() -> None:
+    w = world(FLOW, bandwidth_bps=2e6, base_ms=20.0)
+    w.payloads.on_reference("temporal", "c", Reference.ALIVE)
+    quick = replace(LOCAL, edge_ms=90.0)
+    forecasts = {}
+    for local in (quick, replace(LOCAL, edge_ms=250.0)):
+        twin = World([TRACK, local, FLOW], track_kappa=3.0, link=w.link)
+        twin.breaker, twin.payloads = w.breaker, w.payloads
+        decision = Adaptive().decide(world=twin, seen=SEEN)
+        forecasts[local.edge_ms] = decision
+    assert forecasts[90.0].point.place is Place.LOCAL, "it is exact, and done before the next frame comes"
+    assert forecasts[250.0].point is FLOW
+    w.breaker.on_alive(0)
+    alone = World([TRACK, replace(LOCAL, edge_ms=250.0)], track_kappa=3.0)
+    assert Adaptive().decide(world=alone, seen=SEEN).point.place is Place.LOCAL, "nothing better is kept from anybody"

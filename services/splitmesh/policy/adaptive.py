@@ -7,11 +7,15 @@ link, for the device in its own whole runs if they are longer. A greedy choice w
 deadline and leave nothing to the frames behind. `c'` is the smaller: what idles is almost free. `λ_b` is the price
 of the uplink budget, if there is one.
 
+A local run that takes longer than a frame period is charged for the frames that it keeps from the device.
+
 A codec with state first needs a key, which is many times larger than what follows it. Its utility is the mean over
 the frames that a key is expected to serve, the key's own among them: a key that will be late itself can still pay.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from splitmesh.policy.base import forecast
 from splitmesh.policy.decision import Decision, Forecast, Observation
@@ -33,6 +37,7 @@ _CLEAR_GAIN = 0.06
 _SWITCH_FRAMES = 3
 _SHOWN = 4
 _STALL_MS = 30.0
+_SPARE_NS = 20_000_000
 
 
 class Adaptive:
@@ -46,16 +51,20 @@ class Adaptive:
         self._incumbent = ""
         self._challenger = ""
         self._challenged = 0
+        self._keys_due_ns: dict[tuple[str, str], int] = {}
+        """By cut and codec: until when a key that was decided on may still be on its way to the link."""
 
     def decide(self, *, world: World, seen: Observation) -> Decision:
         world.breaker.tick(seen.now_ns)
         forecasts = [self._forecast(p, world, seen) for p in world.points if self._eligible(p, world, seen)]
         remotes = [f for f in forecasts if f.point.remote]
-        kept, held = self._hold(remotes, world)
+        forecasts = [_charged(f, forecasts, world, seen) for f in forecasts]
+        kept, held = self._hold(remotes, world, seen)
         here = [f for f in forecasts if not f.point.remote]
         ranked = sorted(here + ([kept] if kept else []), key=_by_utility)
         best = ranked[0]
         self._pay(best.point, world, seen)
+        self._promise(best.point, world, seen)
         runners = sorted((f for f in forecasts if f is not best), key=_by_utility)[:_SHOWN]
         return Decision(best, self._reason(best, ranked, held, world, seen), tuple(runners))
 
@@ -68,7 +77,7 @@ class Adaptive:
             return True
         if not world.breaker.closed or world.link.view(seen.now_ns).stalled_ms > _STALL_MS:
             return False
-        if world.payloads.reference(point) is Reference.COMING:
+        if self._comes(point, world, seen):
             return False
         return point.place is Place.FRAME or world.resumable(point, seen)
 
@@ -133,16 +142,16 @@ class Adaptive:
 
     # -- hysteresis among the remote points -----------------------------------------------------------------------
 
-    def _hold(self, remotes: list[Forecast], world: World) -> tuple[Forecast | None, bool]:
+    def _hold(self, remotes: list[Forecast], world: World, seen: Observation) -> tuple[Forecast | None, bool]:
         """(the remote forecast that stands for all, whether a better one has to wait)."""
         if not remotes:
-            if not (self._incumbent and self._comes(world)):
+            if not self._awaited(world, seen):
                 self._incumbent = self._challenger = ""
                 self._challenged = 0
             return None, False
         best = min(remotes, key=_by_utility)
         incumbent = next((f for f in remotes if f.point.name == self._incumbent), None)
-        if incumbent is None and self._incumbent and self._comes(world):
+        if incumbent is None and self._awaited(world, seen):
             return best, False
         if incumbent is None or incumbent.p_hit < 0.5:
             return self._take(best), False
@@ -158,9 +167,22 @@ class Adaptive:
             return self._take(best), False
         return incumbent, True
 
-    def _comes(self, world: World) -> bool:
+    def _awaited(self, world: World, seen: Observation) -> bool:
         """The incumbent's key is under way: others stand in for it until it is there, and are not held to."""
-        return world.payloads.reference(world.by_name[self._incumbent]) is Reference.COMING
+        return bool(self._incumbent) and self._comes(world.by_name[self._incumbent], world, seen)
+
+    def _comes(self, point: OperatingPoint, world: World, seen: Observation) -> bool:
+        """A key of that stream is under way, or decided on and not sent yet."""
+        reference = world.payloads.reference(point)
+        if reference is not Reference.NONE:
+            return reference is Reference.COMING
+        return seen.now_ns < self._keys_due_ns.get((point.cut, point.codec), 0)
+
+    def _promise(self, point: OperatingPoint, world: World, seen: Observation) -> None:
+        """If this frame will bring a key, the next ones need not bring theirs while it is made."""
+        if point.remote and world.payloads.reference(point) is Reference.NONE:
+            lead_ms = seen.device_backlog_ms + world.edge_ms(point.edge_ms) + point.encode_ms
+            self._keys_due_ns[point.cut, point.codec] = seen.now_ns + int(lead_ms * 1e6) + _SPARE_NS
 
     def _take(self, best: Forecast) -> Forecast:
         self._incumbent = best.point.name
@@ -183,6 +205,18 @@ class Adaptive:
         elif (stalled_ms := world.link.view(seen.now_ns).stalled_ms) > _STALL_MS:
             why += f"; link stalled for {stalled_ms:.0f} ms"
         return why
+
+
+def _charged(f: Forecast, forecasts: list[Forecast], world: World, seen: Observation) -> Forecast:
+    """A LOCAL forecast less what its run takes from the frames behind it: those that come while it holds the device
+    longer than a frame period would be tracked, where they could have had the best remote point.
+    """
+    if f.point.place is not Place.LOCAL:
+        return f
+    held = max(0.0, world.edge_ms(f.point.edge_ms) / seen.frame_period_ms - 1)
+    remote = max((each.utility for each in forecasts if each.point.remote), default=0.0)
+    tracked = max((each.utility for each in forecasts if each.point.place is Place.TRACK), default=remote)
+    return replace(f, utility=f.utility - held * max(0.0, remote - tracked))
 
 
 def _drift(price: float, queued: float, added: float) -> float:

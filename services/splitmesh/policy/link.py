@@ -16,6 +16,8 @@ from dataclasses import dataclass
 _KB = 1000.0
 _MIN_MS_PER_KB = 8e-5
 _MAX_MS_PER_KB = 800.0
+_FIRST_DOUBT_MS_PER_KB = 40.0
+"""Standard deviation before anything was measured: a link of 100 kbit/s is no surprise."""
 _CUSUM_SLACK = 0.7
 _CUSUM_LIMIT = 4.0
 
@@ -47,8 +49,8 @@ class LinkEstimator:
     def __init__(self, *, bandwidth_bps: float = 8e6, base_ms: float = 20.0) -> None:
         self._base_ms = base_ms
         self._ms_per_kb = 8 * _KB / bandwidth_bps * 1000
-        # Variances of the two states and their covariance; wide: the first samples decide.
-        self._p_bb, self._p_bs, self._p_ss = 15.0**2, 0.0, self._ms_per_kb**2
+        # Variances of the two states and their covariance; wide: the first samples decide, also over a thin link.
+        self._p_bb, self._p_bs, self._p_ss = 15.0**2, 0.0, _FIRST_DOUBT_MS_PER_KB**2
         self._noise_ms2 = 3.0**2
         self._cusum_up = self._cusum_down = 0.0
         self._in_flight: dict[str, _InFlight] = {}
