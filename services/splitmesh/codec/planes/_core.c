@@ -177,13 +177,13 @@ static inline int plain_bit(Run *run, int bit, uint32_t at, const int decoding) 
 
 /* -- contexts ----------------------------------------------------------------------------------------------------- */
 
-enum { LEVELS = 16, NEAR = 10, HUES = 24, RATIOS = 16 };
+enum { LEVELS = 16, DUES = 16, NEAR = 10, SHADES = 24, SIZES = 32, RATIOS = 16 };
 
-static const uint32_t PER_SLOT[INPUTS] = {KINDS * HUES, 0, 0, KINDS *RATIOS, 0, 0, 0, 0};
-static const uint32_t FIXED[INPUTS] = {0, KINDS *LEVELS *HUES *NEAR, KINDS *RATIOS *HUES, 0, KINDS *RATIOS *NEAR *RATIOS,
-                                       KINDS *LEVELS *RATIOS *RATIOS, KINDS *LEVELS * 81 * 4, KINDS *LEVELS * 8 * 8 * 4};
-static const uint32_t SIGNS_PER_SLOT[INPUTS] = {32, 0, 27, 3, 9, 9, 0, 27};
-static const uint32_t SIGNS_FIXED[INPUTS] = {0, 128, 0, 0, 0, 0, 729, 0};
+static const uint32_t PER_SLOT[INPUTS] = {0, 0, 0, KINDS * RATIOS, 0};
+static const uint32_t FIXED[INPUTS] = {KINDS * SIZES * SHADES, KINDS * DUES * SHADES, KINDS * DUES * NEAR * RATIOS, 0,
+                                       KINDS * LEVELS * 8 * 6 * 4};
+static const uint32_t SIGNS_PER_SLOT[INPUTS] = {32, 0, 27, 0, 27};
+static const uint32_t SIGNS_FIXED[INPUTS] = {0, 3 * 128, 0, 729, 0};
 
 static size_t lay_out(int32_t slots, uint32_t *base, uint32_t *sign_base) {
     uint32_t at = PLAIN;
@@ -213,36 +213,38 @@ static inline int halves(uint32_t v, int most) {
 /* Planes have a margin of two elements all around, so that neighbours need no case, and three empty ones before. */
 typedef struct {
     int32_t stride, area; /* of a plane with its margin */
+    int32_t first, end;   /* from the first element to behind the last, of a plane with its margin */
     int16_t *values;      /* held to +-255 */
-    uint8_t *sizes;       /* magnitudes up to 15 */
+    int16_t *sizes;       /* magnitudes up to 15 */
     int8_t *signs;        /* 0 zero, 1 positive, 2 negative */
     int16_t *other;       /* the context's plane, held to +-255 */
-    int32_t *ahead;       /* what taps on other planes predict, in 1/4096 */
-    uint32_t *other_sum;  /* magnitudes of all the context's planes */
+    int16_t *whole;       /* sizes of all earlier planes, up to 2047 */
+    int32_t *value_ahead, *size_ahead;                     /* what taps on other planes predict, in 1/4096 */
+    uint32_t *other_sum;                                   /* magnitudes of all the context's planes */
     uint32_t *seen, *expected, *near_seen, *near_expected; /* of all earlier planes, in 1/16, then of 3 x 3 around */
-    uint32_t *faded, *faded_expected, *near_faded, *near_faded_expected; /* the same, old planes forgotten */
-    uint8_t *a_seen, *a_near, *a_faded, *a_near_faded;
+    uint8_t *a_seen;                                       /* seen against expected */
+    int8_t *a_near;                                        /* near seen against near expected, in quarter octaves */
     void *block;
 } Field;
 
-enum { WORDS = 10, BEFORE = 3 };
+enum { WORDS = 7, BEFORE = 3 };
 
 static int field_open(Field *f, const Tensor *t) {
     f->stride = t->width + 4;
     f->area = f->stride * (t->height + 4);
+    f->first = 2 * f->stride + 2, f->end = f->area - f->first;
     size_t n = (size_t)f->area, all = n * (size_t)(t->planes + BEFORE);
-    uint8_t *at = calloc(1, WORDS * n * sizeof(uint32_t) + 2 * n + 4 * all + 4 * n);
+    uint8_t *at = calloc(1, WORDS * n * sizeof(uint32_t) + 4 * n + 5 * all + 2 * n);
     if (!at) return CORE_MEMORY;
     f->block = at;
-    f->ahead = (int32_t *)at, at += n * sizeof(uint32_t);
-    uint32_t **wide[WORDS - 1] = {&f->other_sum, &f->seen, &f->expected, &f->near_seen, &f->near_expected,
-                                  &f->faded, &f->faded_expected, &f->near_faded, &f->near_faded_expected};
-    for (int i = 0; i < WORDS - 1; i++, at += n * sizeof(uint32_t)) *wide[i] = (uint32_t *)at;
-    f->other = (int16_t *)at, at += 2 * n;
+    f->value_ahead = (int32_t *)at, f->size_ahead = f->value_ahead + n, at += 2 * n * sizeof(uint32_t);
+    uint32_t **wide[WORDS - 2] = {&f->other_sum, &f->seen, &f->expected, &f->near_seen, &f->near_expected};
+    for (int i = 0; i < WORDS - 2; i++, at += n * sizeof(uint32_t)) *wide[i] = (uint32_t *)at;
+    f->other = (int16_t *)at, f->whole = f->other + n, at += 4 * n;
     f->values = (int16_t *)at + BEFORE * n, at += 2 * all;
-    f->sizes = at + BEFORE * n, at += all;
+    f->sizes = (int16_t *)at + BEFORE * n, at += 2 * all;
     f->signs = (int8_t *)at + BEFORE * n, at += all;
-    f->a_seen = at, f->a_near = at + n, f->a_faded = at + 2 * n, f->a_near_faded = at + 3 * n;
+    f->a_seen = at, f->a_near = (int8_t *)at + n;
     return CORE_OK;
 }
 
@@ -251,51 +253,39 @@ static inline int least(int a, int b) { return a < b ? a : b; }
 static inline void note(Field *f, int k, int o, int value) {
     size_t at = (size_t)k * f->area + o;
     f->values[at] = (int16_t)HELD(value, -255, 255);
-    f->sizes[at] = (uint8_t)least(value < 0 ? -value : value, 15);
+    f->sizes[at] = (int16_t)least(value < 0 ? -value : value, 15);
     f->signs[at] = (int8_t)(value > 0 ? 1 : value < 0 ? 2 : 0);
 }
 
-static void around(const uint32_t *from, uint32_t *to, const Field *f, const Tensor *t) {
+static void around(const uint32_t *from, uint32_t *to, const Field *f) {
     int s = f->stride;
-    for (int y = 0; y < t->height; y++) {
-        const uint32_t *p = from + (y + 2) * s + 2;
-        uint32_t *q = to + (y + 2) * s + 2;
-        for (int x = 0; x < t->width; x++, p++, q++)
-            *q = 4 * p[0] + 2 * (p[-1] + p[1] + p[-s] + p[s]) + p[-s - 1] + p[-s + 1] + p[s - 1] + p[s + 1];
+    for (int o = f->first; o < f->end; o++) {
+        const uint32_t *p = from + o;
+        to[o] = 4 * p[0] + 2 * (p[-1] + p[1] + p[-s] + p[s]) + p[-s - 1] + p[-s + 1] + p[s - 1] + p[s + 1];
     }
 }
 
-/* Observed against expected magnitude: 0 … 15 in half octaves, 7 for what was expected. */
-static inline uint8_t against(uint32_t seen, uint32_t expected, uint32_t ease) {
-    int r = (quarters(seen + ease) - quarters(expected + ease) + 15) >> 1;
-    return (uint8_t)HELD(r, 0, 15);
-}
-
-static void prepare(Field *f, const Tensor *t) {
-    around(f->seen, f->near_seen, f, t);
-    around(f->expected, f->near_expected, f, t);
-    around(f->faded, f->near_faded, f, t);
-    around(f->faded_expected, f->near_faded_expected, f, t);
+/* How much the planes so far hold at and around every element, against what was expected of them. */
+static void take_stock(Field *f, const Tensor *t) {
+    around(f->seen, f->near_seen, f);
+    around(f->expected, f->near_expected, f);
     for (int y = 0; y < t->height; y++)
-        for (int x = 0, o = (y + 2) * f->stride + 2; x < t->width; x++, o++) {
-            f->a_seen[o] = against(f->seen[o], f->expected[o], 8);
-            f->a_near[o] = against(f->near_seen[o], f->near_expected[o], 32);
-            f->a_faded[o] = against(f->faded[o], f->faded_expected[o], 32);
-            f->a_near_faded[o] = against(f->near_faded[o], f->near_faded_expected[o], 128);
+        for (int x = 0, o = f->first + y * f->stride; x < t->width; x++, o++) {
+            int ratio = (quarters(f->seen[o] + 8) - quarters(f->expected[o] + 8) + 15) >> 1;
+            f->a_seen[o] = (uint8_t)HELD(ratio, 0, 15);
+            f->a_near[o] = (int8_t)(quarters(f->near_seen[o] + 32) - quarters(f->near_expected[o] + 32));
         }
 }
 
 static void absorb(Field *f, const Tensor *t, int k) {
     const uint16_t *scale = t->scale + (t->dense ? (size_t)k * t->height * t->width : (size_t)k);
-    const uint8_t *sizes = f->sizes + (size_t)k * f->area;
+    const int16_t *sizes = f->sizes + (size_t)k * f->area;
     for (int y = 0, i = 0; y < t->height; y++)
-        for (int x = 0, o = (y + 2) * f->stride + 2; x < t->width; x++, o++, i++) {
-            uint32_t size = sizes[o], due = scale[t->dense ? i : 0];
-            due = due < 240 ? due : 240;
-            f->seen[o] += 16 * size;
-            f->expected[o] += due;
-            f->faded[o] = f->faded[o] - (f->faded[o] >> 3) + 64 * size;
-            f->faded_expected[o] = f->faded_expected[o] - (f->faded_expected[o] >> 3) + 4 * due;
+        for (int x = 0, o = f->first + y * f->stride; x < t->width; x++, o++, i++) {
+            uint32_t due = scale[t->dense ? i : 0];
+            f->seen[o] += 16 * (uint32_t)sizes[o];
+            f->expected[o] += due < 240 ? due : 240;
+            f->whole[o] = (int16_t)least(f->whole[o] + sizes[o], 2047);
         }
 }
 
@@ -306,82 +296,95 @@ typedef struct {
     int offset[TAPS], weight[TAPS];
 } InPlane;
 
-/* Adds up the taps on other planes for a whole plane; those on its own come back, for element by element. */
-static InPlane look_ahead(Field *f, const Tensor *t, const int16_t *taps, int k) {
+enum { AT_ONCE = 16 };
+
+/* Adds up the taps on other planes for a whole plane; those on its own come back, for element by element. `planes` is
+ * what lies at back 0, `special` what -1 means. Margins are added up too, they are not looked at. */
+static InPlane look_ahead(const Field *f, const int16_t *taps, int count, int k, const int16_t *planes,
+                          const int16_t *special, int32_t *ahead) {
     InPlane own = {0};
-    for (int o = 0; o < f->area; o++) f->ahead[o] = 0;
-    for (int i = 0; i < TAPS; i++, taps += 4) {
-        int back = taps[0], offset = taps[1] * f->stride + taps[2], weight = taps[3];
-        if (weight == 0 || back > k) continue;
+    const int16_t *from[TAPS];
+    int16_t weight[TAPS];
+    int others = 0;
+    for (int i = 0; i < count; i++, taps += 4) {
+        int back = taps[0], offset = taps[1] * f->stride + taps[2];
+        if (taps[3] == 0 || back > k) continue;
         if (back == 0) {
             own.offset[own.count] = offset;
-            own.weight[own.count++] = weight;
-            continue;
+            own.weight[own.count++] = taps[3];
+        } else {
+            from[others] = (back < 0 ? special : planes - (size_t)back * f->area) + offset;
+            weight[others++] = taps[3];
         }
-        const int16_t *from = (back < 0 ? f->other : f->values + (size_t)(k - back) * f->area) + offset;
-        for (int y = 0; y < t->height; y++) {
-            int o = (y + 2) * f->stride + 2;
-            for (int x = 0; x < t->width; x++) f->ahead[o + x] += weight * from[o + x];
-        }
+    }
+    int o = f->first;
+    for (; o + AT_ONCE <= f->end; o += AT_ONCE) {
+        int32_t sum[AT_ONCE] = {0};
+        for (int i = 0; i < others; i++)
+            for (int j = 0; j < AT_ONCE; j++) sum[j] += (int32_t)weight[i] * from[i][o + j];
+        memcpy(ahead + o, sum, sizeof sum);
+    }
+    for (; o < f->end; o++) {
+        int32_t sum = 0;
+        for (int i = 0; i < others; i++) sum += (int32_t)weight[i] * from[i][o];
+        ahead[o] = sum;
     }
     return own;
 }
 
+static inline int32_t tapped(const InPlane *own, const int16_t *at, int32_t sum) {
+    for (int j = 0; j < own->count; j++) sum += own->weight[j] * at[own->offset[j]];
+    return sum;
+}
+
 /* -- elements --------------------------------------------------------------------------------------------------- */
 
-static const uint8_t SHADES[16] = {3, 5, 7, 9, 12, 15, 19, 24, 30, 38, 48, 64, 80, 100, 140, 255};
+static const uint8_t SHADE_ENDS[16] = {3, 5, 7, 9, 12, 15, 19, 24, 30, 38, 48, 64, 80, 100, 140, 255};
 static uint8_t SHADE[256];
 
 static void init_shades(void) {
     for (int v = 0, shade = 0; v < 256; v++) {
-        while (shade < 15 && v >= SHADES[shade]) shade++;
+        while (shade < 15 && v >= SHADE_ENDS[shade]) shade++;
         SHADE[v] = (uint8_t)shade;
     }
 }
 
 typedef struct {
-    const uint8_t *size; /* at the element; a plane earlier lies `area` before */
+    const int16_t *size; /* at the element; a plane earlier lies `area` before */
     const int8_t *sign;
     int o, stride, area, slot;
-    int level;     /* expected magnitude in half octaves */
-    int predicted; /* in 1/16 */
-    int shade;     /* of the prediction's magnitude, 0 ... 15 */
+    int level, fine; /* expected magnitude by scale, in half and in quarter octaves */
+    int bulk;        /* predicted magnitude: 0 ... 31 */
+    int predicted;   /* in 1/16 */
+    int shade;       /* of the prediction's magnitude, 0 ... 15 */
 } Spot;
 
-static void size_contexts(const Run *run, const Field *f, const Spot *p, uint32_t scale, uint32_t *at) {
-    const uint8_t *c = p->size;
-    int s = p->stride, o = p->o, level = p->level;
-    int n = c[-s], w = c[-1], nw = c[-s - 1], ne = c[-s + 1], ww = c[-2], nn = c[-2 * s];
-    int near = halves((uint32_t)(2 * (2 * (n + w) + nw + ne) + ww + nn), 9);
-    const int16_t *r = f->other + o;
-    int there = halves((uint32_t)(abs(r[-1]) + abs(r[1]) + abs(r[-s]) + abs(r[s])), 7), whole = halves(f->other_sum[o], 7);
-    int due = quarters(scale) + quarters(f->near_seen[o] + 32) - quarters(f->near_expected[o] + 32);
-    due = HELD(due >> 1, 0, 15);
+static void size_contexts(const Run *run, const Field *f, const Spot *p, uint32_t *at) {
+    const int16_t *c = p->size, *r = f->other + p->o;
+    int s = p->stride, o = p->o, due = (p->fine + f->a_near[o]) >> 1;
+    due = HELD(due, 0, DUES - 1);
+    int near = 4 * (c[-s] + c[-1]) + 2 * (c[-s - 1] + c[-s + 1]) + c[-2] + c[-2 * s];
+    near = halves((uint32_t)near, NEAR - 1);
+    int there = halves((uint32_t)(abs(r[-1]) + abs(r[1]) + abs(r[-s]) + abs(r[s])), 5);
+    int whole = halves(f->other_sum[o], 7);
     const uint32_t *base = run->base;
-    at[0] = base[0] + KINDS * (uint32_t)(p->slot * HUES + p->shade);
-    at[1] = base[1] + KINDS * (uint32_t)((level * NEAR + near) * HUES + p->shade);
-    at[2] = base[2] + KINDS * (uint32_t)(due * HUES + p->shade);
-    at[3] = base[3] + KINDS * (uint32_t)(p->slot * 16 + f->a_seen[o]);
-    at[4] = base[4] + KINDS * (uint32_t)((due * NEAR + near) * 16 + f->a_seen[o]);
-    at[5] = base[5] + KINDS * (uint32_t)((level * 16 + f->a_faded[o]) * 16 + f->a_near_faded[o]);
-    at[6] = base[6] + KINDS * (uint32_t)(((((level * 3 + least(n, 2)) * 3 + least(w, 2)) * 3 + least(nw, 2)) * 3 +
-                                          least(ne, 2)) * 4 + 2 * least(ww, 1) + least(nn, 1));
-    at[7] = base[7] + KINDS * (uint32_t)(((level * 8 + whole) * 8 + there) * 4 + least(abs(r[0]), 3));
+    at[0] = base[0] + KINDS * (uint32_t)(p->bulk * SHADES + p->shade);
+    at[1] = base[1] + KINDS * (uint32_t)(due * SHADES + p->shade);
+    at[2] = base[2] + KINDS * (uint32_t)((due * NEAR + near) * RATIOS + f->a_seen[o]);
+    at[3] = base[3] + KINDS * (uint32_t)(p->slot * RATIOS + f->a_seen[o]);
+    at[4] = base[4] + KINDS * (uint32_t)(((p->level * 8 + whole) * 6 + there) * 4 + least(abs(r[0]), 3));
 }
 
 static void sign_contexts(const Run *run, const Field *f, const Spot *p, uint32_t *at) {
     const int8_t *c = p->sign;
     int s = p->stride, n = c[-s], w = c[-1], nw = c[-s - 1], ne = c[-s + 1], ww = c[-2], nn = c[-2 * s];
-    int there = f->other[p->o], slot = p->slot, cross = n * 3 + w;
+    int there = f->other[p->o], slot = p->slot;
     const uint32_t *base = run->sign_base;
     at[0] = base[0] + (uint32_t)(slot * 32 + p->shade * 2 + (p->predicted < 0));
-    at[1] = base[1] + (uint32_t)HELD(64 + p->predicted, 0, 127);
+    at[1] = base[1] + (uint32_t)((there > 0 ? 256 : there < 0 ? 128 : 0) + HELD(64 + p->predicted, 0, 127));
     at[2] = base[2] + (uint32_t)(((slot * 3 + c[-p->area]) * 3 + c[-2 * p->area]) * 3 + c[-3 * p->area]);
-    at[3] = base[3] + (uint32_t)(slot * 3 + (there > 0 ? 1 : there < 0 ? 2 : 0));
-    at[4] = base[4] + (uint32_t)((slot * 3 + ww) * 3 + nn);
-    at[5] = base[5] + (uint32_t)(slot * 9 + cross);
-    at[6] = base[6] + (uint32_t)((((cross * 3 + nw) * 3 + ne) * 3 + ww) * 3 + nn);
-    at[7] = base[7] + (uint32_t)(((slot * 3 + ne) * 3 + nw) * 3 + w);
+    at[3] = base[3] + (uint32_t)(((((n * 3 + w) * 3 + nw) * 3 + ne) * 3 + ww) * 3 + nn);
+    at[4] = base[4] + (uint32_t)(((slot * 3 + ne) * 3 + nw) * 3 + w);
 }
 
 enum { EMPTY_AT = 0, ESCAPE_AT = 64, LEAD_AT = 320, SIGN_SET = 48 };
@@ -402,16 +405,17 @@ static int code_escape(Run *run, int left, int level, const int decoding) {
     return (int)value - 1;
 }
 
-static inline int code_element(Run *run, const Field *f, Spot *p, uint32_t scale, int value, const int decoding) {
+static inline int code_element(Run *run, const Field *f, Spot *p, int value, const int decoding) {
     uint32_t at[INPUTS], rung[INPUTS];
     int size = value < 0 ? -value : value;
-    size_contexts(run, f, p, scale, at);
+    size_contexts(run, f, p, at);
     if (!mixed_bit(run, size > 0, at, p->level, decoding)) return 0;
     sign_contexts(run, f, p, rung);
     int negative = mixed_bit(run, value < 0, rung, SIGN_SET + p->shade, decoding);
     if (negative != (p->predicted < 0)) { /* from here on the prediction speaks of the sign that is */
-        int shift = KINDS * (least(16 + (p->shade >> 1), HUES - 1) - p->shade);
-        for (int i = 0; i < 3; i++) at[i] += (uint32_t)shift;
+        int shift = KINDS * (16 + (p->shade >> 1) - p->shade);
+        at[0] += (uint32_t)shift;
+        at[1] += (uint32_t)shift;
     }
     int known = 1;
     for (; known < LADDER; known++) {
@@ -447,18 +451,22 @@ static inline void code_plane(Run *run, Field *f, const Tensor *t, int k, int *f
         return;
     }
     int slot = least(t->slot + k, run->model->slots - 1);
-    InPlane own = look_ahead(f, t, run->model->taps + (size_t)slot * TAPS * 4, k);
-    prepare(f, t);
+    const int16_t *taps = run->model->taps + (size_t)slot * TAPS * 4;
+    int16_t *known = f->values + (size_t)k * f->area, *sizes = f->sizes + (size_t)k * f->area;
+    InPlane own = look_ahead(f, taps, VALUE_TAPS, k, known, f->other, f->value_ahead);
+    InPlane bulk = look_ahead(f, taps + 4 * VALUE_TAPS, SIZE_TAPS, k, sizes, f->whole, f->size_ahead);
+    take_stock(f, t);
+    Spot spot = {.stride = f->stride, .area = f->area, .slot = slot, .level = halves(scale[0], 15), .fine = quarters(scale[0])};
     for (int y = 0; y < t->height && !run->coder.failed; y++)
-        for (int x = 0, o = (y + 2) * f->stride + 2; x < t->width; x++, o++) {
-            size_t i = (size_t)y * t->width + x, here = (size_t)k * f->area + o;
-            int32_t sum = f->ahead[o];
-            for (int j = 0; j < own.count; j++) sum += own.weight[j] * f->values[here + own.offset[j]];
-            uint32_t due = scale[t->dense ? i : 0];
-            int predicted = sum >> 8, size = predicted < 0 ? -predicted : predicted;
-            Spot spot = {f->sizes + here, f->signs + here, o, f->stride, f->area, slot, halves(due, 15),
-                         predicted, SHADE[least(size, 255)]};
-            int value = code_element(run, f, &spot, due, values[i], decoding);
+        for (int x = 0, o = f->first + y * f->stride; x < t->width; x++, o++) {
+            size_t i = (size_t)y * t->width + x;
+            int size = tapped(&bulk, sizes + o, f->size_ahead[o]) >> 4;
+            spot.predicted = tapped(&own, known + o, f->value_ahead[o]) >> 8;
+            spot.shade = SHADE[least(abs(spot.predicted), 255)];
+            spot.bulk = size <= 0 ? 0 : HELD(quarters((uint32_t)size) - 4, 0, SIZES - 1);
+            spot.o = o, spot.size = sizes + o, spot.sign = f->signs + (size_t)k * f->area + o;
+            if (t->dense) spot.level = halves(scale[i], 15), spot.fine = quarters(scale[i]);
+            int value = code_element(run, f, &spot, values[i], decoding);
             note(f, k, o, value);
             if (decoding) values[i] = (int16_t)value;
             found += value != 0;

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { INPUTS = 8, TAPS = 32, KINDS = 3, LADDER = 6, WEIGHT_SETS = 64, PLAIN = 512, COUNT_LIMIT = 255 };
+enum { INPUTS = 5, VALUE_TAPS = 32, SIZE_TAPS = 16, TAPS = VALUE_TAPS + SIZE_TAPS, KINDS = 3, LADDER = 6, WEIGHT_SETS = 64, PLAIN = 512, COUNT_LIMIT = 255 };
 
 /* One tensor: `planes` components of height x width. `scale` has one value per plane, or per element. */
 typedef struct {
@@ -19,7 +19,7 @@ typedef struct {
 typedef struct {
     uint32_t *cells; /* 22 bits of probability that the bit is 1, 10 bits of count */
     int32_t *weights;
-    const int16_t *taps; /* slots x TAPS x (back, dy, dx, weight): `back` planes earlier, -1 the context's plane */
+    const int16_t *taps; /* slots x TAPS x (back, dy, dx, weight), first those of values: see `taps.py` */
     int32_t slots;
 } Model;
 

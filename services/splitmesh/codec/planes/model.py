@@ -26,7 +26,7 @@ I16 = npt.NDArray[np.int16]
 U16 = npt.NDArray[np.uint16]
 U32 = npt.NDArray[np.uint32]
 
-WEIGHTS: Final = 64 * 8
+WEIGHTS: Final = 64 * 5
 MOST_TENSORS: Final = 16
 MOST_SLOTS: Final = 4096
 MOST_MODEL_BYTES: Final = 1 << 21
@@ -144,7 +144,7 @@ def _read_taps(body: bytes, slots: int) -> I16:
     return taps
 
 
-def blank_state(slots: int, inputs: int = 8) -> U32:
+def blank_state(slots: int, inputs: int = 5) -> U32:
     """A state that knows nothing: every probability one half, every input with an equal say."""
     state = np.full(KERNEL.cells(slots) + WEIGHTS, _EVEN, np.uint32)
     state[-WEIGHTS:] = round(1.2 * 65536 / inputs)
