@@ -33,7 +33,7 @@ def _altered(payload: bytes, body: bytes | None = None, *, flags: int | None = N
     fields = {name: state.get(name, getattr(head.state, name)) for name in ("number", "reference", "hash")}
     flags = head.flags if flags is None else flags
     return build_payload(
-        Head(head.codec, head.level, flags, head.table, State(**fields)), old if body is None else body
+        Head(head.codec, head.level, flags, head.table, State(**fields)), bytes(old) if body is None else body
     )
 
 

@@ -21,25 +21,26 @@ _ABOVE: Final = 0.4
 """Rounding of what is larger than 1."""
 
 
-def quantise_residual(residual: F32, scale: U16, *, price: float = PRICE) -> I16:
+def quantise_residual(residual: F32, scale: U16) -> I16:
     """(K, H, W) int16 symbols of a residual (K, H, W) in steps; `scale`: (K,) expected magnitudes in 1/16 of a step.
 
-    An element becomes ±1 only if what that takes off its squared error exceeds `price` per bit, its bits estimated
+    An element becomes ±1 only if what that takes off its squared error exceeds `PRICE` per bit, its bits estimated
     from the expected magnitude and from how much else there is around its position (Sullivan, "Efficient scalar
     quantization of exponential and Laplacian random variables", 1996).
     """
     sizes = np.abs(residual)
-    np.minimum(sizes, np.float32(LARGEST_SYMBOL - 1), out=sizes)
-    due = (scale.astype(np.float32) * np.float32(1 / 16))[:, None, None]
-    first = np.minimum(sizes + np.float32(1 - _FIRST), 2).astype(np.int8)
-    here = _around(first.sum(axis=0, dtype=np.float32)) - first
-    here += 1
-    here *= due / (9 * due.sum() + 1)
-    bits = np.log2(1 + 1 / np.maximum(here, np.float32(1e-3)))
-    zone = np.maximum(np.float32(price) * (bits + 1) + np.float32(0.5), np.float32(_LEAST))
-    symbols: I16 = np.maximum(sizes + np.float32(_ABOVE), 1).astype(np.int16)
-    symbols[sizes < zone] = 0
-    np.negative(symbols, out=symbols, where=residual < 0)
+    symbols = np.zeros(residual.shape, np.int16)
+    lively = np.nonzero(sizes > _LEAST)
+    some = np.minimum(sizes[lively], np.float32(LARGEST_SYMBOL - 1))
+    first = (some > _FIRST) + (some > 1 + _FIRST).astype(np.float32)
+    around = np.zeros(residual.shape[1:], np.float32)
+    np.add.at(around, lively[1:], first)
+    due = scale.astype(np.float32) * np.float32(1 / 16)
+    expected = (_around(around)[lively[1:]] - first + 1) * due[lively[0]] / (9 * due.sum() + 1)
+    bits = np.log2(1 + 1 / np.maximum(expected, np.float32(1e-3)))
+    rounded = np.maximum(some + np.float32(_ABOVE), 1).astype(np.int16)
+    rounded[some < np.float32(PRICE) * (bits + 1) + np.float32(0.5)] = 0
+    symbols[lively] = np.where(residual[lively] < 0, -rounded, rounded)
     return symbols
 
 

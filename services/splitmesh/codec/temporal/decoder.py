@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splitmesh.codec.compact.intra import find_table
-from splitmesh.codec.compact.quantise import to_units
+from splitmesh.codec.compact.quantise import LARGEST_SYMBOL, to_units
 from splitmesh.codec.compact.table import CompactTable
 from splitmesh.codec.container import Buffer
 from splitmesh.codec.head import Head, State, parse_head
@@ -55,6 +55,8 @@ class TemporalDecoder:
             scales=[layout.scale for layout in layouts],
             contexts=[layout.context for layout in layouts],
         )
+        if min(int(symbols.min()) for symbols in planes) < -LARGEST_SYMBOL:
+            raise CodecError(f"frame {state.number} holds a symbol that no encoder sends")
         frame = Reference(
             state.number,
             tuple(layout.follow(symbols) for layout, symbols in zip(layouts, planes, strict=True)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -77,6 +78,7 @@ def _quartered(planes: F32) -> F32:
     return fine
 
 
+@lru_cache(maxsize=8)
 def _between(size: int) -> F32:
     """(4 · (cells and margins), size): which cells each quarter lies between, and the share of both."""
     filled = -(-size // BLOCK) * BLOCK + 2 * _MARGIN
