@@ -103,7 +103,9 @@ def codec(
       splitmesh bench codec --plan site.plan --video held-out.mp4 --cut n37-64x19x19 --codec compact --codec temporal
     """
     if plot is not None:
-        from splitmesh.cli.bench.plot import write_plot  # fails early where matplotlib is not installed
+        from splitmesh.cli.bench.plot import check_name, write_plot  # before the work: matplotlib may be missing
+
+        check_name(plot)
     bundle = read_bundle(folder)
     for cut in cuts:
         bundle.cut(cut)

@@ -44,6 +44,7 @@ _ANCHOR_STYLE = {
 }
 _MARK = {"jpeg": "s", "webp": "D", "x264_intra": "^", "x264_inter": "v"}
 _INK, _SOFT, _GRID, _BAND = "#1f2933", "#616e7c", "#e4e7eb", "#f0f7f4"
+_FORMATS = (".png", ".svg", ".pdf")
 _LEAST = 0.70
 """Fidelity at which a panel ends below."""
 
@@ -63,15 +64,18 @@ def write_plot(comparison: Comparison, out: Path) -> None:
     save(draw(panels, _title(comparison)), out)
 
 
+def check_name(out: Path) -> None:
+    """Raises OutputError for a name that ends with no format of pictures."""
+    if out.suffix.lower() not in _FORMATS:
+        known = ", ".join(_FORMATS)
+        raise OutputError(f"{out} names no format of pictures", path=str(out), advice=f"end it with one of {known}")
+
+
 def save(figure: Figure, out: Path) -> None:
-    """Raises OutputError, also for a name that ends with no format of pictures."""
-    kind = out.suffix.removeprefix(".").lower()
-    if kind not in figure.canvas.get_supported_filetypes():
-        raise OutputError(
-            f"{out} names no format of pictures", path=str(out), advice="end it with .png, .svg or .pdf"
-        )
+    """Raises OutputError."""
+    check_name(out)
     with io.BytesIO() as data:
-        figure.savefig(data, format=kind, dpi=130)
+        figure.savefig(data, format=out.suffix[1:].lower(), dpi=130)
         write_atomically(out, data.getvalue())
 
 

@@ -64,7 +64,7 @@ def compare_codecs(
     session = open_session(bundle.full_path, threads=1)
     whole = Whole(bundle.manifest, session, bundle.postprocess())
     samples = footage.samples
-    judged = _judged(whole, samples, stage(progress, "reference"))
+    judged = _judged(whole, samples, source.get("video", ""), stage(progress, "reference"))
     curves: list[Curve] = []
     part_ms: dict[str, CutTimes] = {}
     size = (bundle.manifest.height, bundle.manifest.width)
@@ -96,13 +96,14 @@ def compare_codecs(
     )
 
 
-def _judged(whole: Whole, samples: Sequence[Sample], step: Step) -> int:
+def _judged(whole: Whole, samples: Sequence[Sample], url: str, step: Step) -> int:
+    """How many frames show something. Raises SourceError if none does."""
     answers = [whole.reference(sample) for sample in each(samples, step)]
     judged = sum(tells(whole.kind, answer, answer) for answer in answers)
     if not judged:
         raise SourceError(
             f"the model finds nothing in any of the {len(samples)} frames, so that no codec can be judged by them",
-            url="",
+            url=url,
             advice="take a video, or a later part of it, that shows what the model looks for",
         )
     return judged
