@@ -44,8 +44,9 @@ def sensitivity(
 ) -> dict[str, F64]:
     """Wire name → (C, C) symmetric positive semidefinite M, C along `channel_axis`; tensors without one are left out.
 
-    features: wire name → (N, …) float32, N frames at the cut. runs: of the tail, that may be spent. One scale for all tensors of the cut, so that noise is
-    comparable between them. Deterministic for a seed. Raises InferenceError if the tail fails.
+    features: wire name → (N, …) float32, N frames at the cut. runs: of the tail, that may be spent. One scale for all
+    tensors of the cut, so that noise is comparable between them. Deterministic for a seed. Raises InferenceError if
+    the tail fails.
     """
     axes = {name: axis for name, frames in features.items() if (axis := channel_axis(frames))}
     if not axes:
