@@ -200,6 +200,53 @@ def foreign(pix_fmt: str, **options: str) -> bytes:
     return without_extras(bytes(context.encode(frame)[0]))
 
 
+@pytest.mark.parametrize(("says_so", "shown"), [(True, 0), (False, 1)])
+def test_a_stream_that_reorders_is_refused_before_it_shows_an_older_picture(says_so: bool, shown: int) -> None:
+    packets = reordered()
+    first = packets[0] if says_so else without_hints(packets[0])
+    decoder = H264Decoder()
+    if shown:
+        assert read_index(decoder.decode(payload(first, 0, key=True), expect=SIZE)) == 0
+    with pytest.raises(CodecError, match="gave 0 pictures"):
+        decoder.decode(payload([first, *packets[1:]][shown], shown, key=not shown), expect=SIZE)
+    with pytest.raises(NeedKeyframe):
+        decoder.decode(payload(packets[shown + 1], shown + 1, key=False), expect=SIZE)
+
+
+def reordered() -> list[bytes]:
+    """Frames of a stream with B-frames, in the order in which they are decoded."""
+    size = (SIZE[0], SIZE[1] + 1)
+    context = av.CodecContext.create("libx264", "w")
+    context.width, context.height, context.pix_fmt, context.thread_count = size[1], size[0], "yuv420p", 1
+    context.max_b_frames, context.options = 3, {"preset": "veryfast", "b-adapt": "0", "refs": "2"}
+    packets = []
+    for index in range(9):
+        frame = av.VideoFrame.from_ndarray(picture(index, size), format="rgb24").reformat(format="yuv420p")
+        frame.pts = index
+        packets += context.encode(frame)
+    packets += context.encode(None)
+    assert [packet.pts for packet in packets] != sorted(packet.pts for packet in packets)
+    return [without_extras(bytes(packet)) for packet in packets]
+
+
+def without_hints(key: bytes) -> bytes:
+    """A key whose sequence parameter set ends after the size, so that it does not say how far the stream reorders."""
+    sequence, *rest = split(key)
+    clean = sequence[1:].replace(b"\0\0\3", b"\0\0")
+    bits = "".join(f"{byte:08b}" for byte in clean)
+    for length in range(40, len(bits)):
+        ended = bits[:length] + "01"  # no usability information; the end mark
+        ended += "0" * (-len(ended) % 8)
+        units = [sequence[:1] + int(ended, 2).to_bytes(len(ended) // 8), *rest]
+        frame = b"".join(b"\0\0\1" + unit for unit in units)
+        try:
+            check_frame(frame, key=True, width=SIZE[1] + 1, height=SIZE[0])
+        except CodecError:
+            continue
+        return frame
+    raise AssertionError("no size in the parameter set")
+
+
 def encode_and_relabel() -> bytes:
     section = parse(encode_picture(picture(0), quality=50)).sections[0]
     return build("h264", 24, [Section("", section.shape, 0, b"", section.data)])
