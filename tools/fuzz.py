@@ -36,20 +36,22 @@ FAULTS, TOO_FEW = 1, 3
 
 
 class Board:
-    """The counts of all targets: shows them as they grow, keeps them in a file."""
+    """The counts of some targets: shows them as they grow, keeps them in a file beside those of the others."""
 
     def __init__(self, names: list[str], count: int, seed: int, file: Path, *, more: bool) -> None:
         self._count, self._seed, self._file = count, seed, file
         self._lock = threading.Lock()
-        earlier: dict[str, Any] = {"seed": seed, "targets": {}}
-        if file.exists():
-            earlier = json.loads(file.read_text())
+        earlier = self._kept()
         if more and earlier["seed"] != seed:
             raise SystemExit(f"{file} is of seed {earlier['seed']}; name it with --seed to go on")
-        kept = {name: Tally(**tally) for name, tally in earlier["targets"].items() if more or name not in names}
-        self.tallies = kept if earlier["seed"] == seed else {}
-        for name in names:
-            self.tallies.setdefault(name, Tally())
+        known = earlier["targets"] if more else {}
+        self.tallies = {name: Tally(**known[name]) if name in known else Tally() for name in names}
+
+    def _kept(self) -> dict[str, Any]:
+        kept: dict[str, Any] = {"seed": self._seed, "targets": {}}
+        if self._file.exists():
+            kept = json.loads(self._file.read_text())
+        return kept
 
     def said(self, name: str, tally: Tally) -> None:
         """A block of `name` is done."""
@@ -60,10 +62,13 @@ class Board:
                 print(f"\r\033[K{self.row(name)}", end="", flush=True)
 
     def save(self) -> None:
+        """Into the file, whose other targets stay as another run may just have left them."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        rows = {name: asdict(tally) for name, tally in sorted(self.tallies.items())}
-        draft = self._file.with_suffix(".part")
-        draft.write_text(json.dumps({"seed": self._seed, "count": self._count, "targets": rows}, indent=1))
+        kept = self._kept()
+        others = kept["targets"] if kept["seed"] == self._seed else {}
+        rows = {**others, **{name: asdict(tally) for name, tally in self.tallies.items()}}
+        draft = self._file.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps({"seed": self._seed, "targets": dict(sorted(rows.items()))}, indent=1))
         draft.replace(self._file)
 
     def row(self, name: str) -> str:

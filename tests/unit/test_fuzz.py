@@ -76,9 +76,12 @@ def test_a_run_that_was_cut_short_goes_on_where_it_stopped(
 
     assert run("--count", "2000") == 0
     assert run("--count", "5000", "--more") == 0
-    row = json.loads((tmp_path / "summary.json").read_text())["targets"]["sound"]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    row = summary["targets"]["sound"]
     assert (row["cases"], row["blocks"]) == (5000, 5)
+    (tmp_path / "summary.json").write_text(json.dumps({"seed": 1, "targets": {"other": row, "sound": row}}))
     assert run("--count", "10000000", "--more", "--seconds", "0.01") == fuzz.TOO_FEW
     monkeypatch.setitem(fuzz.TARGETS, "sound", "tests.unit.fuzz_faults:raises")
     assert run("--count", "1000") == fuzz.FAULTS
+    assert json.loads((tmp_path / "summary.json").read_text())["targets"]["other"] == row
     assert "KeyError at fuzz_faults.py" in capsys.readouterr().out
