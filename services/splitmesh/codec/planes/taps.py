@@ -1,4 +1,4 @@
-"""Owns fitting the linear predictions of the plane coder: which neighbours tell how much of an element. Codes nothing.
+"""Owns fitting the plane coder's linear predictions: which neighbours tell how much of an element. Codes nothing.
 
 Two per plane: of an element's value, from values of its plane, of earlier ones and of the context's; and of its size,
 from sizes of the same planes and from what all earlier planes hold together. Second-order statistics of all planes,
@@ -40,7 +40,8 @@ _MOST_VALUES: Final = 8_000_000
 
 
 def fit_taps(examples: Sequence[tuple[I16, I16 | None]], planes: int) -> I16:
-    """Taps (planes, TAPS, 4) int16 of one tensor: (back, dy, dx, weight), VALUE_TAPS for values, then those for sizes.
+    """Taps (planes, TAPS, 4) int16 of one tensor: (back, dy, dx, weight), values' first, then
+    sizes'.
 
     examples: (values (K, H, W), context (K, H, W) or None), K ≤ `planes`. `back`: how many planes earlier; −1: in the
     context's plane, for sizes in the sum of all earlier planes' sizes. A weight of 0 is no tap.
