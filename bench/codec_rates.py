@@ -82,6 +82,7 @@ def parsed() -> argparse.Namespace:
         "--only", action="append", default=[], help="only tasks whose name holds this; may be repeated"
     )
     parser.add_argument("--frames", type=int, default=150, help="first frames of a video (default: 150)")
+    parser.add_argument("--cuts", type=int, default=1, help="so many of each plan's best cuts; 0: all (default: 1)")
     parser.add_argument(
         "--plans", type=Path, default=ROOT / "out" / "bench-codec", help="folder where plans are kept"
     )
