@@ -11,11 +11,11 @@ from splitmesh.provision.footage import read_footage
 def calibrated_on(bundle: Bundle, video: str, folder: Path | None) -> bool:
     """True if the plan was calibrated on exactly this video, this folder, or both.
 
-    What it shares with other footage can't be told: a plan holds one hash of all its frames. Raises as
-    `read_footage` does.
+    What it shares with other footage can't be told: a plan holds one hash of all its frames. A live source never
+    shows the same frames twice. Raises as `read_footage` does.
     """
     known = bundle.plan.key.footage_sha256
-    if not known:
+    if not known or not Path(video).is_file():
         return False
     named: list[tuple[list[str], list[Path]]] = [([video], [])]
     if folder is not None:
