@@ -15,6 +15,7 @@ from splitmesh.codec.temporal.state import Planes
 
 I16 = npt.NDArray[np.int16]
 I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
 U16 = npt.NDArray[np.uint16]
 
 BLOCK: Final = 4
@@ -40,22 +41,23 @@ def moved(values: I32, motion: I16) -> I32:
     Between cells linearly, rounded half up, past the border the border. Values within ±2^26 cannot overflow.
     """
     _, height, width = values.shape
-    top, below, row = _along(motion[0], height, width, vertical=True)
-    left, right, column = _along(motion[1], height, width, vertical=False)
+    cells = motion.astype(np.int32).repeat(BLOCK, axis=1).repeat(BLOCK, axis=2)[:, :height, :width]
+    y, x = np.nonzero(cells.any(axis=0))
+    top, below, row = _between(y, cells[0, y, x], height)
+    left, right, column = _between(x, cells[1, y, x], width)
     upper: I32 = values[:, top, left] * (4 - column) + values[:, top, right] * column
     lower: I32 = values[:, below, left] * (4 - column) + values[:, below, right] * column
     both: I32 = upper * (4 - row) + lower * row + np.int32(8)
-    return both >> 4
+    result = values.copy()
+    result[:, y, x] = both >> 4
+    return result
 
 
-def _along(motion: I16, height: int, width: int, *, vertical: bool) -> tuple[I32, I32, I32]:
-    """Per cell (H, W): the two cells to take it from along an axis, and the second one's weight in quarters."""
-    cells = np.repeat(np.repeat(motion.astype(np.int32), BLOCK, axis=0), BLOCK, axis=1)[:height, :width]
-    size = height if vertical else width
-    grid = np.arange(size, dtype=np.int32) * 4
-    at = np.clip((grid[:, None] if vertical else grid) - cells, 0, 4 * (size - 1))
-    first = at >> 2
-    return first, np.minimum(first + 1, size - 1), at & 3
+def _between(at: I64, moved_by: I32, size: int) -> tuple[I32, I32, I32]:
+    """The two cells, along an axis of `size` cells, that what is now `at` was between, and the second's quarters."""
+    quarters = np.clip(at.astype(np.int32) * 4 - moved_by, 0, 4 * (size - 1))
+    first = quarters >> 2
+    return first, np.minimum(first + 1, size - 1), quarters & 3
 
 
 def residual_scale(earlier: Planes, step: int, kept: int) -> U16:

@@ -67,8 +67,8 @@ def _blocks(planes: F32) -> F32:
     """(K, rows, BLOCK, columns, BLOCK), past the border the border."""
     k, height, width = planes.shape
     rows, columns = -(-height // BLOCK), -(-width // BLOCK)
-    filled = np.pad(planes, ((0, 0), (0, rows * BLOCK - height), (0, columns * BLOCK - width)), mode="edge")
-    return filled.reshape(k, rows, BLOCK, columns, BLOCK)
+    y, x = (np.minimum(np.arange(blocks * BLOCK), size - 1) for blocks, size in ((rows, height), (columns, width)))
+    return planes[:, y[:, None], x].reshape(k, rows, BLOCK, columns, BLOCK)
 
 
 def _quartered(planes: F32) -> F32:
