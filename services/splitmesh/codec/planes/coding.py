@@ -26,7 +26,7 @@ I32 = npt.NDArray[np.int32]
 Coded = tuple[I16, U16, I16 | None]
 Shape = Sequence[int]
 
-MOST_ELEMENTS: Final = 1 << 24
+MOST_ELEMENTS: Final = 1 << 22
 MOST_PLANES: Final = 4096
 
 
