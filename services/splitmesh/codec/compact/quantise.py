@@ -13,10 +13,11 @@ F32 = npt.NDArray[np.float32]
 I16 = npt.NDArray[np.int16]
 I32 = npt.NDArray[np.int32]
 
-ROUNDING: Final = 0.5
+ROUNDING: Final = 0.42
 """Added before the fraction is cut off: 0.5 rounds to the nearest, less widens the zone that becomes 0. Measured on
-a detector: 0.33 costs 16 % more bytes at equal agreement, 0.2 costs 40 %. What is lost to zero weakens every score,
-which hurts an answer more than noise of the same energy."""
+a detector: at equal agreement 0.5 costs 5 % more bytes, 0.33 some 10 %, 0.2 some 40 %. What is lost to zero weakens
+every score, which hurts an answer more than noise of the same energy: so no rate-distortion search widens it either.
+"""
 LARGEST_SYMBOL: Final = 32_767
 _LARGEST_VALUE: Final = 1 << 30
 
