@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from splitmesh.codec.compact.table import CompactTable
 from splitmesh.codec.container import Buffer
-from splitmesh.codec.temporal.decoder import TemporalDecoder
-from splitmesh.codec.temporal.encoder import TemporalEncoder
+from splitmesh.codec.temporal.decoder import TemporalDecoder, number_of
+from splitmesh.codec.temporal.encoder import KEPT, TemporalEncoder
 
 F32 = npt.NDArray[np.float32]
 
@@ -30,19 +30,18 @@ class TemporalCoder:
 
     def encode(self, tensors: Mapping[str, F32]) -> bytes:
         """One payload of `tensors` (wire name → float32 of the table's shapes). Raises CodecError."""
-        coded = self._encoder.encode(tensors, level=self.level)
-        self._under_way.append(coded.number)
-        return coded.payload
+        return self._encoder.encode(tensors, level=self.level).payload
 
     def decode(self, payload: Buffer) -> dict[str, F32]:
-        """The tensors of `payload`, each payload once and in order. Raises CodecError."""
+        """The tensors of `payload`, which is acknowledged once `lag` others were decoded. Raises CodecError."""
         tensors = self._decoder.decode(payload)
-        if len(self._under_way) > self._lag:
-            self._encoder.acknowledged(self._under_way.popleft())
+        self._decoded.append(number_of(payload))
+        if len(self._decoded) > self._lag:
+            self._encoder.acknowledged(self._decoded.popleft())
         return tensors
 
     def reset(self) -> None:
         """Forget earlier frames: the next one follows nothing."""
-        self._encoder = TemporalEncoder(self._table, kept=self._lag + 1)
+        self._encoder = TemporalEncoder(self._table, kept=KEPT + self._lag)
         self._decoder = TemporalDecoder(self._table)
-        self._under_way: deque[int] = deque()
+        self._decoded: deque[int] = deque()

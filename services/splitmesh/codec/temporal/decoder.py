@@ -95,6 +95,14 @@ class TemporalDecoder:
         return following(self._table, head.level, reference, motions), body
 
 
+def number_of(payload: Buffer) -> int:
+    """Which frame of its stream `payload` is, as acknowledgements name it. Raises CodecError."""
+    head, _ = parse_head(payload)
+    if head.state is None:
+        raise CodecError(f"payload is coded with {head.codec!r}, whose frames have no numbers")
+    return head.state.number
+
+
 def tensors_of(table: CompactTable, frame: Reference) -> dict[str, F32]:
     """The tensors that `frame` stands for, wire name → float32 of the table's shapes."""
     return {

@@ -17,10 +17,9 @@ from splitmesh.errors import CodecError
 
 F32 = npt.NDArray[np.float32]
 
-FIT_LEVELS: Final = (72, 80, 88, 96, 104)
-"""Levels whose residuals the model is fitted to: of the useful ones, an octave of the step apart."""
-FIT_LAGS: Final = (1, 3)
-"""How many frames before a frame the one is that it builds on."""
+FIT_AT: Final = ((72, 1), (80, 3), (88, 1), (96, 3), (104, 1))
+"""What the model is fitted to: useful levels, an octave of the step apart, each with how many frames before a frame
+the one is that it builds on."""
 
 
 def fit_temporal_model(table: CompactTable, sequences: Sequence[Mapping[str, F32]]) -> PlaneModel:
@@ -34,8 +33,7 @@ def fit_temporal_model(table: CompactTable, sequences: Sequence[Mapping[str, F32
     examples = [
         example
         for sequence in sequences
-        for level in FIT_LEVELS
-        for lag in FIT_LAGS
+        for level, lag in FIT_AT
         for example in _examples(table, sequence, level, lag)
     ]
     return fit_plane_model(examples) if examples else table.model

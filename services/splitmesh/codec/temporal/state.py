@@ -88,11 +88,6 @@ class References:
         self._frames.clear()
 
 
-def newer(number: int, other: int) -> bool:
-    """True if frame `number` follows frame `other` within half of the numbers there are (RFC 1982)."""
-    return 0 < (number - other) % NUMBERS < NUMBERS // 2
-
-
 def of_keyframe(tensor: TensorTable, symbols: I16, step: int) -> Planes:
     """What is remembered of a tensor that stands alone: symbols (≤ K, H, W) of step/256 units, the rest 0."""
     values = np.zeros((len(tensor.spread), tensor.height, tensor.width), np.int32)
@@ -107,7 +102,7 @@ def of_residual(predicted: I32, earlier: Planes, symbols: I16, step: int) -> Pla
     values[:kept] += dequantise(symbols, step)
     residual = np.zeros(values.shape, np.int16)
     residual[:kept] = symbols
-    mean = np.abs(symbols).sum(axis=(1, 2), dtype=np.int64) * step // symbols[0].size
+    mean = np.abs(symbols.astype(np.int32)).sum(axis=(1, 2), dtype=np.int64) * step // symbols[0].size
     spread = earlier.spread.copy()
     spread[:kept] += (np.minimum(mean, LARGEST).astype(np.int32) - spread[:kept]) // _FORGET
     return Planes(_bounded(values), residual, spread)
