@@ -37,7 +37,8 @@ async def stranger(broker: EmbeddedServer) -> AsyncIterator[Bus]:
 
 def garbage(scene: Scene) -> list[bytes]:
     """Empty, noise, long noise, an honest request cut short, and one whose lengths lie."""
-    honest = InferRequest("e.r.1", "e", scene.bundle.manifest.name, scene.bundle.sha256, "", b"x" * 500).encode()
+    model = scene.bundle.manifest.name, scene.bundle.sha256
+    honest = InferRequest("e.r.1", "e", *model, "", b"x" * 500, budget_us=1_000_000).encode()
     lying = b"\x32\xff\xff\xff\xff\x0f" + b"x" * 20
     return [b"", b"\xff" * 30, os.urandom(300_000), honest[: len(honest) // 2], honest, lying]
 
@@ -110,7 +111,8 @@ async def liar(bus: Bus, scene: Scene, lie: Lie) -> AsyncIterator[list[str]]:
 
     async def reply(message: Message) -> None:
         request = InferRequest.decode(message.payload)
-        asked.append(request.frame_id)
+        if not request.probe:
+            asked.append(request.frame_id)
         await bus.publish(message.reply, lie(request))
 
     async def beat() -> None:
