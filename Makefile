@@ -34,10 +34,13 @@ $(BIN)/python:
 	@echo "making $(VENV) with $$($(PYTHON) -V)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(STAMP): requirements/dev.txt pyproject.toml | $(BIN)/python
+$(STAMP): requirements/dev.txt pyproject.toml $(wildcard services/splitmesh/codec/planes/*.[ch]) | $(BIN)/python
 	@echo "installing the locked packages (a minute or two the first time)"
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c 'from splitmesh.codec.planes.kernel import COMPILED as c; import sys; sys.exit(c is None)' || \
+	  echo "no C compiler or no Python headers: features are coded in plain Python, some hundred times slower." \
+	  "On Debian and Ubuntu: apt install gcc python3-dev, then: rm $@; make setup" >&2
 	@touch $@
 
 lock: $(STAMP) ## Make the locks in requirements/ follow pyproject.toml, changing as little as possible.
@@ -134,5 +137,5 @@ docs: $(STAMP) ## Fill the tables in docs/ from the code and from bench/results/
 	@$(BIN)/python tools/doc_tables.py $(ARGS)
 
 clean: ## Remove what these targets made, the environment included.
-	rm -rf $(VENV) out lab-out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis services/*.egg-info
+	rm -rf services/splitmesh/codec/planes/*.so $(VENV) out lab-out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis services/*.egg-info
 	find services tools tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

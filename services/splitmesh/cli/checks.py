@@ -94,6 +94,17 @@ def packages() -> Iterable[Finding]:
         yield Finding("packages", Verdict.OK, ", ".join(held))
 
 
+def plane_coder() -> Iterable[Finding]:
+    from splitmesh.codec.planes.kernel import COMPILED
+
+    if COMPILED is None:
+        advice = "install a C compiler and Python's headers, then install splitmesh again"
+        detail = "plain Python: the same payloads, some hundred times slower"
+        yield Finding("feature coder", Verdict.LIMITED, detail, advice)
+    else:
+        yield Finding("feature coder", Verdict.OK, "compiled")
+
+
 def providers() -> Iterable[Finding]:
     from splitmesh.inference.providers import available
 
@@ -270,6 +281,7 @@ def settings() -> Iterable[Finding]:
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("python", python_version),
     ("packages", packages),
+    ("feature coder", plane_coder),
     ("runtime", providers),
     ("decode", decoders),
     ("codec", picture_codecs),
