@@ -43,7 +43,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "telemetry": frozenset({"opentelemetry", "prometheus_client", "rich"}),
     "web": frozenset({"starlette", "uvicorn", "prometheus_client"}),
     "settings": frozenset({"pydantic", "pydantic_core", "click", "platformdirs"}),
-    "provision": frozenset({"numpy"}),
+    "provision": frozenset({"numpy", "threadpoolctl"}),
     "edge": frozenset({"numpy", "psutil"}),
     "cloud": frozenset({"numpy", "psutil"}),
     "lab": frozenset({"numpy", "psutil", "rich", "matplotlib", "prometheus_client", "click"}),

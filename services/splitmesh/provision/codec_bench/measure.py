@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 
+from threadpoolctl import threadpool_limits
+
 from splitmesh.codec.coders import FeatureCoder, PictureCoder
 from splitmesh.errors import CodecError, ModelError, SourceError
 from splitmesh.frames.fidelity import counts_objects, measure_of, tells
@@ -58,6 +60,18 @@ def compare_codecs(
     for a cut that is not there, InferenceError if the model fails on a frame, CodecError if no codec can code a cut's
     tensors, SourceError if the model finds nothing in any frame: nothing could be judged.
     """
+    with threadpool_limits(1):  # matrices are multiplied on one thread too: times are of one core
+        return _compared(bundle, footage, wanted, source, calibrated_on_this_footage, progress)
+
+
+def _compared(
+    bundle: Bundle,
+    footage: Footage,
+    wanted: Wanted,
+    source: Mapping[str, str],
+    calibrated_on_this_footage: bool,
+    progress: Progress,
+) -> Comparison:
     cuts = [bundle.cut(name) for name in wanted.cuts] or list(bundle.cuts)
     if not cuts:
         raise ModelError(f"plan {bundle.folder} has no cut", advice="there are no tensors to code")
