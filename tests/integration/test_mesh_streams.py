@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cloud_rig import ask, broker, bundle, hosted, refused, until, worker_on  # noqa: F401
+from cloud_rig import ask, refused, until, worker_on
 from stream_rig import Edge, Sent, Truth, edge_on, point, same_answer, with_table
 
 from splitmesh.bus.server import EmbeddedServer
@@ -21,12 +21,12 @@ LEVEL = 90
 
 
 @pytest.fixture(scope="module")
-def cut(bundle: Bundle) -> str:  # noqa: F811
+def cut(bundle: Bundle) -> str:
     return bundle.cuts[0].name
 
 
 @pytest.fixture(scope="module")
-def planned(bundle: Bundle, cut: str) -> Bundle:  # noqa: F811
+def planned(bundle: Bundle, cut: str) -> Bundle:
     return with_table(bundle, cut)
 
 
@@ -37,7 +37,7 @@ def ready(planned: Bundle) -> Hosted:
 
 
 @pytest.fixture
-async def edge(broker: EmbeddedServer, planned: Bundle, cut: str, tmp_path: Path) -> AsyncIterator[Edge]:  # noqa: F811
+async def edge(broker: EmbeddedServer, planned: Bundle, cut: str, tmp_path: Path) -> AsyncIterator[Edge]:
     async with edge_on(broker, planned, point(planned, cut, "temporal", LEVEL), tmp_path) as made:
         yield made
 
@@ -47,7 +47,7 @@ def keys(sent: list[Sent]) -> list[int]:
     return [n for n, each in enumerate(sent) if isinstance(each.request, InferRequest)]
 
 
-def check_answers(edge: Edge, bundle: Bundle, cut: str) -> int:  # noqa: F811
+def check_answers(edge: Edge, bundle: Bundle, cut: str) -> int:
     """Every frame that a worker answered has the answer that its payload decodes to; how many there were."""
     truth, records = Truth(bundle, cut), {record.seq: record for record in edge.records()}
     checked = 0
@@ -66,7 +66,7 @@ async def test_a_stream_is_one_key_and_then_slim_requests_to_its_worker(
     edge: Edge,
     ready: Hosted,
     planned: Bundle,
-    cut: str,  # noqa: F811
+    cut: str,
 ) -> None:
     async with worker_on(broker, ready) as worker:
         records = await edge.run(30)
@@ -87,7 +87,7 @@ async def test_lost_requests_cost_their_frames_and_nothing_else(
     edge: Edge,
     ready: Hosted,
     planned: Bundle,
-    cut: str,  # noqa: F811
+    cut: str,
 ) -> None:
     edge.tap.lose = lambda number: number in (0, 5, 6, 11)
     async with worker_on(broker, ready) as worker:
@@ -104,7 +104,7 @@ async def test_a_worker_that_is_replaced_costs_one_key(
     edge: Edge,
     ready: Hosted,
     planned: Bundle,
-    cut: str,  # noqa: F811
+    cut: str,
 ) -> None:
     async with worker_on(broker, ready, name="w-1"):
         await edge.run(6)
@@ -124,7 +124,7 @@ async def test_a_worker_that_vanishes_without_a_word_costs_one_frame_and_one_key
     edge: Edge,
     ready: Hosted,
     planned: Bundle,
-    cut: str,  # noqa: F811
+    cut: str,
 ) -> None:
     async with worker_on(broker, ready, name="w-2") as second:
         async with worker_on(broker, ready, name="w-1") as first:
@@ -145,7 +145,7 @@ async def test_a_worker_that_forgot_the_stream_says_so_and_one_key_follows(
     edge: Edge,
     ready: Hosted,
     planned: Bundle,
-    cut: str,  # noqa: F811
+    cut: str,
 ) -> None:
     async with worker_on(broker, ready) as worker:
         await edge.run(4)
@@ -163,7 +163,7 @@ async def test_of_two_workers_only_the_one_that_holds_the_reference_is_asked(
     edge: Edge,
     ready: Hosted,
     planned: Bundle,
-    cut: str,  # noqa: F811
+    cut: str,
 ) -> None:
     async with worker_on(broker, ready, name="w-1") as first, worker_on(broker, ready, name="w-2") as second:
         records = await edge.run(12)
@@ -184,7 +184,7 @@ async def test_a_broker_that_restarts_costs_frames_but_not_the_stream(
     edge: Edge,
     ready: Hosted,
     planned: Bundle,
-    cut: str,  # noqa: F811
+    cut: str,
 ) -> None:
     async with worker_on(broker, ready) as worker:
         await edge.run(4)
@@ -201,8 +201,8 @@ async def test_a_broker_that_restarts_costs_frames_but_not_the_stream(
 
 @pytest.mark.parametrize("codec", ["compact", "temporal"])
 async def test_a_worker_that_planned_without_footage_gets_the_table(
-    broker: EmbeddedServer,  # noqa: F811
-    hosted: Hosted,  # noqa: F811
+    broker: EmbeddedServer,
+    hosted: Hosted,
     planned: Bundle,
     cut: str,
     tmp_path: Path,
@@ -224,7 +224,7 @@ async def test_a_worker_that_planned_without_footage_gets_the_table(
 
 
 async def test_pictures_of_an_h264_stream_cross_and_a_loss_costs_a_key(
-    broker: EmbeddedServer,  # noqa: F811
+    broker: EmbeddedServer,
     ready: Hosted,
     planned: Bundle,
     tmp_path: Path,
@@ -245,7 +245,7 @@ async def test_a_payload_with_state_but_no_stream_is_refused(
     edge: Edge,
     ready: Hosted,
     planned: Bundle,
-    cut: str,  # noqa: F811
+    cut: str,
 ) -> None:
     async with worker_on(broker, ready):
         await edge.run(1)
@@ -259,7 +259,7 @@ async def test_ten_thousand_streams_of_one_edge_end_nobody_elses(
     edge: Edge,
     ready: Hosted,
     planned: Bundle,
-    cut: str,  # noqa: F811
+    cut: str,
 ) -> None:
     async with worker_on(broker, ready, queue_limit=1) as worker:
         await edge.run(2)
