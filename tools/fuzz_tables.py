@@ -17,6 +17,7 @@ from splitmesh.codec import head
 from splitmesh.codec.compact.fit import fit_table
 from splitmesh.codec.compact.intra import decode_compact, encode_compact
 from splitmesh.codec.compact.table import CompactTable
+from splitmesh.codec.planes import pure
 from splitmesh.codec.planes.coding import decode_planes, encode_planes
 from splitmesh.codec.planes.fit import fit_plane_model
 from splitmesh.codec.planes.kernel import COMPILED, Kernel
@@ -165,8 +166,13 @@ def planes() -> Target:
     return _plane_target(COMPILED)
 
 
-def _plane_target(kernel: Kernel) -> Target:
-    model, symbols, scales, contexts = _planes()
+def planes_pure() -> Target:
+    """Some hundred times slower than its twin, so of few elements."""
+    return _plane_target(pure, few=True)
+
+
+def _plane_target(kernel: Kernel, *, few: bool = False) -> Target:
+    model, symbols, scales, contexts = _planes(few)
     coded = [list(zip(part, scales, contexts, strict=True)) for part in (symbols, [-p // 2 for p in symbols])]
     seeds = [encode_planes(tensors, model=model, kernel=kernel) for tensors in coded]
 
@@ -178,12 +184,13 @@ def _plane_target(kernel: Kernel) -> Target:
 
 
 @cache
-def _planes() -> tuple[PlaneModel, list[I16], list[npt.NDArray[np.uint16]], list[I16 | None]]:
+def _planes(few: bool = False) -> tuple[PlaneModel, list[I16], list[npt.NDArray[np.uint16]], list[I16 | None]]:
     rng = np.random.default_rng(1)
-    spreads = ([12.0, 3.0, 0.4], [1.0, 0.2])
+    spreads = ([12.0], [1.0]) if few else ([12.0, 3.0, 0.4], [1.0, 0.2])
+    sizes = ((2, 4), (2, 2)) if few else ((6, 7), (5, 4))
     found = [
         np.rint(rng.laplace(size=(len(spread), *size)) * np.array(spread)[:, None, None]).astype(np.int16)
-        for spread, size in zip(spreads, ((6, 7), (5, 4)), strict=True)
+        for spread, size in zip(spreads, sizes, strict=True)
     ]
     found[0][0, 0, :3] = (4000, -32767, 300)
     scales = [(np.array(spread) * 16).astype(np.uint16) for spread in spreads]

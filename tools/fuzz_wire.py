@@ -36,8 +36,9 @@ def _messages(read: Callable[[bytes], Message], good: Sequence[Message]) -> Targ
         message = read(raw)
         if type(message) not in kinds:
             raise WrongResult(f"decoded {type(message).__name__}")
-        if repr(again := read(message.encode())) != repr(message):
-            raise WrongResult(f"{message!r} does not survive its own encoding: {again!r}")
+        sent = message.encode()
+        if (again := read(sent).encode()) != sent:
+            raise WrongResult(f"{message!r} does not survive its own encoding: {sent.hex()} {again.hex()}")
 
     return Target([message.encode() for message in good], lambda: decode)
 
