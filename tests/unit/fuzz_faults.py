@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 
 import numpy as np
 from tools.fuzz_child import Target, WrongResult
@@ -57,8 +58,14 @@ def waits() -> Target:
     return _target(threading.Event().wait)
 
 
+def _spin() -> None:
+    until_s = time.process_time() + 1.1
+    while time.process_time() < until_s:
+        pass
+
+
 def spins() -> Target:
-    return _target(lambda: sum(range(60_000_000)))
+    return _target(_spin)
 
 
 def refuses_good() -> Target:

@@ -38,8 +38,8 @@ def test_each_kind_of_fault_is_found_and_its_payload_kept(
     fault: str, kind: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fuzz_run, "HANG_S", 1.5 if fault == "waits" else 20.0)
-    cases = 30 if fault in ("spins", "waits") else 1000
-    tally = fuzz_run.fuzz(f"tests.unit.fuzz_faults:{fault}", tmp_path, cases=cases, seed=1, seconds=20)
+    cases = 10 if fault in ("spins", "waits") else 1000
+    tally = fuzz_run.fuzz(f"tests.unit.fuzz_faults:{fault}", tmp_path, cases=cases, seed=1, seconds=60)
     assert [found["kind"] for found in tally.findings] == [kind]
     assert place in tally.findings[0]["place"]
     payload = Path(tally.findings[0]["payload"]).read_bytes()
