@@ -162,3 +162,16 @@ def test_at_most_sixteen_plus_two_and_every_group_keeps_its_extremes(rows: list[
 @given(remote_rows)
 def test_order_of_rows_does_not_matter(rows: list[dict[str, Any]]) -> None:
     assert points(rows) == points(rows[::-1])
+
+
+def test_points_with_a_memory_stand_beside_those_without_and_know_what_a_key_costs() -> None:
+    levels = (70, 80, 90)
+    rows = [row("early", "temporal", level, 90.0 * level, 0.9 + level / 1000) | {"key_bytes": 400.0 * level}
+            for level in levels]  # fmt: skip
+    rows += [row("early", "compact", level, 400.0 * level, 0.9 + level / 1000) for level in levels]
+    rows += [row("early", "temporal", 60, 10.0, 0.79) | {"key_bytes": 30.0}, row("", "roijpeg", 60, 10.0, 0.99)]
+    found = {point.name: point for point in points(rows) if point.remote}
+    assert found.keys() == {f"split/early/{codec}-{level}" for codec in ("temporal", "compact") for level in levels}
+    for level in levels:
+        assert found[f"split/early/temporal-{level}"].key_bytes == 400.0 * level
+        assert found[f"split/early/compact-{level}"].key_bytes == 0.0

@@ -12,9 +12,13 @@ from splitmesh.codec.compact.intra import decode_compact, encode_compact
 from splitmesh.codec.compact.table import CompactTable
 from splitmesh.codec.container import Buffer
 from splitmesh.codec.registry import CODECS
+from splitmesh.codec.temporal.coder import TemporalCoder
 from splitmesh.errors import CodecError
 
 F32 = npt.NDArray[np.float32]
+
+LAG = 1
+"""Frames that acknowledgements take: at 10 frames a second a round trip over most links."""
 
 
 class CompactFeatures:
@@ -42,44 +46,15 @@ class CompactFeatures:
         return self._table if short_id == self._table.short_id else None
 
 
-class TemporalFeatures:
-    """ "temporal" at one level of a table, over a link that loses nothing: what is decoded is acknowledged."""
-
-    codec = "temporal"
-
-    def __init__(self, level: int, table: CompactTable) -> None:
-        self.level = level
-        self._table = table
-        self.reset()
-
-    def encode(self, tensors: Mapping[str, F32]) -> bytes:
-        """Raises CodecError."""
-        coded = self._encoder.encode(tensors, level=self.level)
-        self._number = coded.number
-        return coded.payload
-
-    def decode(self, payload: Buffer) -> dict[str, F32]:
-        """Of the payload that was encoded last. Raises CodecError."""
-        tensors = self._decoder.decode(payload)
-        self._encoder.acknowledged(self._number)
-        return tensors
-
-    def reset(self) -> None:
-        """Forget earlier frames: the next one follows nothing."""
-        from splitmesh.codec.temporal.decoder import TemporalDecoder
-        from splitmesh.codec.temporal.encoder import TemporalEncoder
-
-        self._encoder = TemporalEncoder(self._table)
-        self._decoder = TemporalDecoder(self._table)
-        self._number = 0
-
-
 def feature_coder(
     codec: str, level: int, *, shapes: Mapping[str, tuple[int, ...]], table: CompactTable | None
 ) -> FeatureCoder:
-    """A coder of a cut with `shapes` (wire name → wire shape). Raises CodecError for one whose table is missing."""
+    """A coder of a cut with `shapes` (wire name → wire shape). Raises CodecError for one whose table is missing.
+
+    Acknowledgements of "temporal" come `LAG` frames late.
+    """
     if not CODECS[codec].table:
         return StatelessFeatures(codec, level, shapes)
     if table is None:
         raise CodecError(f"{codec} needs the cut's calibration table", advice="make the plan again on a video")
-    return CompactFeatures(level, table) if codec == "compact" else TemporalFeatures(level, table)
+    return CompactFeatures(level, table) if codec == "compact" else TemporalCoder(table, level, LAG)

@@ -108,6 +108,11 @@ def read_catalogue() -> Catalogue:
         raise ModelError(f"the package's model catalogue is damaged: {exc}", advice="reinstall splitmesh") from exc
 
 
+def shipped_table(plan: str, cut: str) -> str:
+    """Name of the file with a cut's calibration table that belongs to the shipped plan file `plan`."""
+    return f"{plan.removesuffix('.plan.json')}.{cut}.table"
+
+
 def shipped_bytes(name: str) -> bytes:
     """A file of this package's `data` folder. Raises ModelError if the installation lacks it."""
     try:

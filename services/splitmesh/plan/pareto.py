@@ -16,7 +16,8 @@ _LEAST_MS = 0.05
 def pareto(points: Sequence[OperatingPoint], *, limit: int = LIMIT) -> list[OperatingPoint]:
     """Points that no other beats in edge time, cloud time, bytes and fidelity at once; the most different `limit`.
 
-    Cloud time counts too, because a late cut is what a slow worker, or a resume close to the deadline, needs.
+    Cloud time counts too, because a late cut is what a slow worker, or a resume close to the deadline, needs. A codec
+    with a memory betters none without: after a loss, or at another worker, it must begin anew.
     Above the limit every cut (and the picture) first keeps its most faithful and its smallest point, then the rest
     goes to the points furthest from those already kept.
     """
@@ -32,7 +33,8 @@ def pareto(points: Sequence[OperatingPoint], *, limit: int = LIMIT) -> list[Oper
 def _costs(point: OperatingPoint) -> tuple[float, ...]:
     """Everything as a cost, on logarithmic grids for times. Frame points have no model time on the edge at all."""
     edge = _grid(point.edge_ms + point.encode_ms)
-    return (edge, _grid(point.cloud_ms), round(point.payload_bytes), -round(point.fidelity, 4))
+    stateful = float(point.key_bytes > 0)
+    return (stateful, edge, _grid(point.cloud_ms), round(point.payload_bytes), -round(point.fidelity, 4))
 
 
 def _grid(ms: float) -> float:
@@ -59,7 +61,7 @@ def _spread(points: Sequence[OperatingPoint], limit: int) -> list[OperatingPoint
     return kept
 
 
-def _place(point: OperatingPoint) -> tuple[float, float, float]:
+def _place(point: OperatingPoint) -> tuple[float, ...]:
     """Coordinates in which points are far apart that the policy would use differently; 1 is a factor 2 in bytes."""
     edge = math.log2(max(point.edge_ms + point.encode_ms, _LEAST_MS))
-    return (math.log2(max(point.payload_bytes, 1.0)), 40.0 * point.fidelity, 0.5 * edge)
+    return (math.log2(max(point.payload_bytes, 1.0)), 40.0 * point.fidelity, 0.5 * edge, float(point.key_bytes > 0))

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from splitmesh.codec.coders import JPEG, PictureKind
 from splitmesh.errors import ModelError
 from splitmesh.inference.planning.make import make_plan
 from splitmesh.inference.planning.request import PlanRequest, plan_key
@@ -48,7 +49,10 @@ def provide_parts(
     )
 
 
-def plan_request(model: ResolvedModel, *, threads: int, providers: Sequence[str]) -> PlanRequest:
+def plan_request(
+    model: ResolvedModel, *, threads: int, providers: Sequence[str], pictures: Sequence[PictureKind] = (JPEG,)
+) -> PlanRequest:
+    """pictures: ways to code the picture that are measured, where there is footage to measure on."""
     return PlanRequest(
         model_path=model.path,
         manifest=model.manifest,
@@ -56,6 +60,7 @@ def plan_request(model: ResolvedModel, *, threads: int, providers: Sequence[str]
         threads=threads,
         providers=tuple(providers),
         notes=model.notes,
+        pictures=tuple(pictures),
     )
 
 

@@ -16,6 +16,7 @@ from splitmesh.plan.footage import Footage
 from splitmesh.provision.footage import read_footage
 from splitmesh.provision.model import provide_model
 from splitmesh.provision.parts import Progress, cached_folder, plan_request, used_again_or_made
+from splitmesh.provision.pictures import picture_kinds
 from splitmesh.provision.profile import profiled
 from splitmesh.provision.shipped import shipped_plan
 
@@ -57,7 +58,7 @@ def _calibrated_on(
     source: str, model: ResolvedModel, *, threads: int, providers: Sequence[str], progress: Progress
 ) -> Bundle:
     """A live source never shows the same pictures twice: there, a plan made on earlier ones is used again."""
-    request = plan_request(model, threads=threads, providers=providers)
+    request = plan_request(model, threads=threads, providers=providers, pictures=picture_kinds())
     target = cached_folder(model, _scene(source)[:10])
     live = not Path(source).is_file()
     footage = Footage() if live else read_footage([source], [], model.manifest, progress)

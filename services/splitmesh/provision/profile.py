@@ -16,6 +16,7 @@ from splitmesh.plan.bundle.format import parse_profile, profile_bytes, read_limi
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.footage import Footage
 from splitmesh.provision.parts import Progress
+from splitmesh.provision.pictures import picture_kinds
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,14 @@ def profiled(bundle: Bundle, *, threads: int, providers: Sequence[str] = ("auto"
     known = _kept(bundle, device_class(device, threads))
     if known.profile is not None and (known.device, known.threads) == (device, threads):
         return known
-    profile = measured_profile(bundle, Footage(), threads=threads, providers=tuple(providers), progress=progress)
+    profile = measured_profile(
+        bundle,
+        Footage(),
+        threads=threads,
+        providers=tuple(providers),
+        pictures=picture_kinds(),
+        progress=progress,
+    )
     try:
         add_profile(bundle.folder, profile)
     except OutputError as exc:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from splitmesh.errors import ModelError
+from splitmesh.codec.compact.table import CompactTable
+from splitmesh.errors import CodecError, ModelError
 from splitmesh.inference.planning.cutting import cut_up
 from splitmesh.inference.planning.examine import Trial
 from splitmesh.inference.planning.finish import Finish
@@ -15,7 +16,7 @@ from splitmesh.inference.planning.request import PlanRequest, plan_key
 from splitmesh.inference.planning.stages import each, slice_of, stage
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.inference.session import open_session
-from splitmesh.models.catalogue import read_catalogue, shipped_bytes
+from splitmesh.models.catalogue import read_catalogue, shipped_bytes, shipped_table
 from splitmesh.models.registry import ResolvedModel
 from splitmesh.plan.answers.postprocess import build_postprocess
 from splitmesh.plan.bundle.draft import BundleDraft
@@ -59,17 +60,35 @@ def read_shipped(model_sha256: str) -> PlanFile | None:
 
     Raises ModelError if the installation is damaged or of two minds.
     """
-    for row in read_catalogue().model:
-        if row.sha256 == model_sha256 and row.plan:
-            return parse_plan_json(shipped_bytes(row.plan), where=f"models/data/{row.plan}")
-    return None
+    name = _plan_name(model_sha256)
+    return parse_plan_json(shipped_bytes(name), where=f"models/data/{name}") if name else None
+
+
+def shipped_tables(plan: PlanFile) -> dict[str, CompactTable]:
+    """The calibration tables of a shipped plan by cut. Raises ModelError if the installation is damaged."""
+    tables: dict[str, CompactTable] = {}
+    for cut in (cut for cut in plan.cuts if cut.table_id):
+        name = shipped_table(_plan_name(plan.key.model_sha256), cut.name)
+        try:
+            table = CompactTable.from_bytes(shipped_bytes(name))
+        except CodecError as exc:
+            raise ModelError(f"models/data/{name} is damaged: {exc.message}", advice="reinstall splitmesh") from exc
+        if table.id != cut.table_id:
+            raise ModelError(f"models/data/{name} is not the table of the plan", advice="reinstall splitmesh")
+        tables[cut.name] = table
+    return tables
+
+
+def _plan_name(model_sha256: str) -> str:
+    """The shipped plan file of a model; "" for none."""
+    return next((row.plan for row in read_catalogue().model if row.sha256 == model_sha256 and row.plan), "")
 
 
 def _holds(plan: PlanFile, shipped: PlanFile) -> bool:
     """All figures are those that ship; files, and what they can do, may be of another machine."""
-    return (plan.key, plan.rows, plan.track_kappa, [cut.shapes for cut in plan.cuts]) == (
+    return (plan.key, plan.rows, plan.track_kappa, [(cut.shapes, cut.table_id) for cut in plan.cuts]) == (
         *(shipped.key, shipped.rows, shipped.track_kappa),
-        [cut.shapes for cut in shipped.cuts],
+        [(cut.shapes, cut.table_id) for cut in shipped.cuts],
     )
 
 
@@ -95,4 +114,6 @@ def _make(shipped: PlanFile, request: PlanRequest, out: Path, progress: Progress
         batches = {done.cut.name: finish.cut(done).batchable for done in each(kept, step)}
         facts = shipped.model_dump(exclude={"files", "cuts", "batchable"})
         cuts = tuple(entry.model_copy(update={"batchable": batches[entry.name]}) for entry in shipped.cuts)
+        for name, table in shipped_tables(shipped).items():
+            draft.add_table(name, table)
         return draft.publish({**facts, "cuts": cuts, "batchable": finish.full()})

@@ -16,6 +16,7 @@ from splitmesh.plan.bundle.draft import add_profile
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.footage import Footage
 from splitmesh.provision.parts import plan_request, used_again_or_made
+from splitmesh.provision.pictures import picture_kinds
 
 Progress = Callable[[str, float], None]
 
@@ -30,7 +31,7 @@ def asked_for(
     small: ResolvedModel | None = None,
 ) -> PlanRequest:
     """What the command line asks for. name: of the profile, "" for one made of device and threads."""
-    request = plan_request(model, threads=threads, providers=("auto",))
+    request = plan_request(model, threads=threads, providers=("auto",), pictures=picture_kinds())
     smaller = SmallModel(small.path, small.manifest, small.anchors) if small else None
     return replace(request, device_class=name, edge_slowdown=edge_slowdown, int8=int8, small=smaller)
 
@@ -63,6 +64,7 @@ def _with_times(bundle: Bundle, request: PlanRequest, progress: Progress) -> Bun
             threads=request.threads,
             providers=request.providers,
             edge_slowdown=request.edge_slowdown,
+            pictures=request.pictures,
             progress=progress,
         )
     if profile.edge_slowdown != request.edge_slowdown:

@@ -65,11 +65,18 @@ def profile(folder: Path, device_class: str, threads: int, edge_slowdown: float)
     """
     from splitmesh.inference.planning.verify import measure_profile
     from splitmesh.plan.footage import Footage
+    from splitmesh.provision.pictures import picture_kinds
 
     old = read_bundle(folder)
     with progress_bar(names=STAGES) as progress:
         new = measure_profile(
-            old, Footage(), device_class=device_class, threads=threads, edge_slowdown=edge_slowdown, progress=progress
+            old,
+            Footage(),
+            device_class=device_class,
+            threads=threads,
+            edge_slowdown=edge_slowdown,
+            pictures=picture_kinds(),
+            progress=progress,
         )
     page = write_page(new)
     if new.profile is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from splitmesh.errors import CodecError, InferenceError, ModelError
 from splitmesh.inference.planning.cutting import Cutting
 from splitmesh.inference.planning.parity import Verdict, check_parity, open_part
-from splitmesh.inference.planning.rates import screen
+from splitmesh.inference.planning.screening import screen
 from splitmesh.inference.planning.stages import Step
 from splitmesh.inference.planning.times import Located
 from splitmesh.inference.planning.whole import Whole
@@ -55,6 +55,8 @@ class Trial:
     parity: Sequence[Sample]
     screening: Sequence[Sample]
     """Without any, every cut that holds parity is kept."""
+    fit: Sequence[Sample] = ()
+    """What rough calibration tables may be fitted to, for screening alone."""
     rejected: list[Rejected] = field(default_factory=list)
     _passed: list[Kept] = field(default_factory=list)
     _screened: dict[str, Screened] = field(default_factory=dict)
@@ -89,7 +91,7 @@ class Trial:
             return Rejected(cut.name, "parity", verdict.reason)
         if self.screening:
             try:
-                screened = screen(self.whole, part, self.screening)
+                screened = screen(self.whole, part, self.screening, self.fit)
             except (CodecError, InferenceError) as exc:
                 return Rejected(cut.name, "screen", f"its tensors can't be coded: {exc.message}")
             if screened.bytes_mean > MAX_PAYLOAD_BYTES:

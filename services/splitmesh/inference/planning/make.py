@@ -17,11 +17,10 @@ from typing import Any
 import onnxruntime
 
 from splitmesh.inference.energy import energy_meter
+from splitmesh.inference.planning.calibration import Calibration, frames_in_a_row
 from splitmesh.inference.planning.cutting import Cutting, cut_up
 from splitmesh.inference.planning.examine import Kept, Trial
 from splitmesh.inference.planning.finish import Finish
-from splitmesh.inference.planning.parity import open_part
-from splitmesh.inference.planning.rates import Measured, coder_rates, cut_rates, picture_coders
 from splitmesh.inference.planning.request import PlanRequest, plan_key
 from splitmesh.inference.planning.small import SMALL, Small, add_small, why_not_offered
 from splitmesh.inference.planning.stages import Progress, each, quiet, slice_of, stage
@@ -52,8 +51,11 @@ WORK_PER_MS = 4e7
 measured 5e7 … 8e7 on x86."""
 CALIBRATION_BUDGET_MS = 25_000.0
 TRACKING_BUDGET_MS = 10_000.0
-RUNS_PER_FRAME = 18.0
-"""Whole models' worth of work that calibrating on one frame takes, with four cuts and three codecs."""
+RUNS_PER_FRAME = 32.0
+"""Whole models' worth of work that calibrating on one frame takes, with four cuts and all codecs but those with a
+memory."""
+RUNS_PER_CONSECUTIVE = 32
+"""The same for codecs with a memory, and what they are compared with."""
 ANSWER_BYTES = 160_000_000
 """Of class maps and raw outputs that may be held at a time."""
 
@@ -132,7 +134,8 @@ class _Making:
 
     def _try(self, parity: Sequence[Sample]) -> list[Kept]:
         screening = evenly(self.footage.evaluate, SCREEN_FRAMES)
-        trial = Trial(self.draft, self.cutting, self.whole, self.request.providers, parity, screening)
+        fit = self.footage.fit
+        trial = Trial(self.draft, self.cutting, self.whole, self.request.providers, parity, screening, fit)
         screen_step = stage(self.progress, "screen") if screening else quiet
         kept = trial.run(slice_of(stage(self.progress, "parity"), 0, 2), screen_step)
         finish = Finish(self.draft, self.cutting, self.whole, self.request.providers, parity)
@@ -169,18 +172,24 @@ class _Making:
 
     def _calibrate(self, kept: Sequence[Kept], evaluated: Sequence[Sample]) -> None:
         """Every codec and level on each kept cut, one cut loaded at a time, and on the picture."""
-        step = stage(self.progress, "calibrate")
-        total = Measured()
-        count = len(kept) + 1
-        for index, each_kept in enumerate(kept):
-            session = self.whole.session
-            part = open_part(*each_kept.located, threads=session.threads, providers=self.request.providers)
-            total.extend(cut_rates(self.whole, part, evaluated, slice_of(step, index, count)))
-        pictures = [coder for kind in self.request.pictures for coder in picture_coders(self.whole, kind)]
-        total.extend(coder_rates(self.whole, None, evaluated, pictures, slice_of(step, count - 1, count)))
-        self.rows += total.rows
-        self.times |= total.times
-        self.notes += total.spoilt
+        affordable = int(CALIBRATION_BUDGET_MS * WORK_PER_MS / max(self.cutting.work, 1.0))
+        found = Calibration(
+            self.draft,
+            self.whole,
+            self.request.providers,
+            self.footage,
+            evaluated,
+            consecutive=frames_in_a_row(self.footage, affordable // RUNS_PER_CONSECUTIVE),
+            runs=min(self.request.fit_runs, affordable),
+        )
+        found.run(kept, self.request.pictures, stage(self.progress, "fit"), stage(self.progress, "calibrate"))
+        self.rows += found.measured.rows
+        self.times |= found.measured.times
+        self.notes += found.notes
+        ids = {name: by.table.id for name, by in found.tuned.items()}
+        self.facts["cuts"] = tuple(
+            cut.model_copy(update={"table_id": ids.get(cut.name, "")}) for cut in self.facts["cuts"]
+        )
 
     def _vary(self, kept: Sequence[Kept], evaluated: Sequence[Sample]) -> None:
         """What the edge may run in place of the model, as far as it was asked for."""

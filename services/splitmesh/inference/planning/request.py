@@ -17,6 +17,9 @@ from splitmesh.plan.footage import Footage
 from splitmesh.plan.graph.load import model_sha256
 from splitmesh.plan.manifest import Manifest
 
+TABLE_CODECS = ("compact", "temporal")
+"""Codecs whose tables calibration fits, and whose levels it searches."""
+
 
 @dataclass(frozen=True, slots=True)
 class SmallModel:
@@ -59,6 +62,9 @@ class PlanRequest:
     pictures: tuple[PictureKind, ...] = (JPEG,)
     """Ways to code the picture that are measured; those of a video library come from outside."""
 
+    fit_runs: int = 576
+    """Of each cut's tail at most, to find out which noise its answer feels; more make better calibration tables."""
+
     @property
     def options(self) -> str:
         """As `PlanKey.options` has them. Raises ModelError if the smaller model can't be read."""
@@ -72,7 +78,7 @@ def plan_key(request: PlanRequest, footage: Footage) -> PlanKey:
         model_sha256=model_sha256(request.model_path),
         manifest_sha256=hashlib.sha256(manifest_json(request.manifest)).hexdigest(),
         anchors_sha256="" if request.anchors is None else hashlib.sha256(anchors_bytes(request.anchors)).hexdigest(),
-        codecs={name: CODECS[name].levels for name in FEATURE_CODECS}
+        codecs={name: CODECS[name].levels for name in (*FEATURE_CODECS, *TABLE_CODECS)}
         | {kind.codec: kind.levels for kind in request.pictures},
         footage_sha256=footage.sha256,
         options=request.options,

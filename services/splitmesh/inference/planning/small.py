@@ -21,7 +21,7 @@ from splitmesh.plan.answers.postprocess import build_postprocess
 from splitmesh.plan.answers.relabel import relabelled
 from splitmesh.plan.bundle.draft import BundleDraft
 from splitmesh.plan.bundle.format import SMALL_ANCHORS, SMALL_MANIFEST, anchors_bytes, local_file, manifest_json
-from splitmesh.plan.bundle.points import LEAST_LOCAL_FIDELITY
+from splitmesh.plan.bundle.points import LEAST_FIDELITY
 from splitmesh.plan.bundle.schema import RateRow
 from splitmesh.plan.footage import Sample, made_up
 from splitmesh.plan.graph.canonical import canonical_model
@@ -46,11 +46,11 @@ class Small:
 
 def why_not_offered(row: RateRow) -> tuple[str, ...]:
     """A note about a smaller model whose answers are too far from the model's; () otherwise."""
-    if row.fidelity >= LEAST_LOCAL_FIDELITY:
+    if row.fidelity >= LEAST_FIDELITY:
         return ()
     return (
         f"the smaller model is not offered: it keeps a fidelity of {row.fidelity:.2f}, and "
-        f"{LEAST_LOCAL_FIDELITY:g} is the least that is worth its time",
+        f"{LEAST_FIDELITY:g} is the least that is worth its time",
     )
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 STAGES = (
-    *("load", "cuts", "reference", "parity", "screen", "calibrate"),
+    *("load", "cuts", "reference", "parity", "screen", "fit", "calibrate"),
     *("quantise", "small", "profile", "track", "write"),
 )
 """In the order in which they begin. Without footage there is none from "screen" to "track"; "quantise" and "small"
@@ -18,7 +18,7 @@ Progress = Callable[[str, float], None]
 """Told a stage and the share of that stage that is done, [0, 1].
 
 Each stage that takes place is told 0.0 when it begins and 1.0 when it is over, and never goes back. "parity" and
-"screen" take turns, cut by cut: several stages may be under way at once.
+"screen" take turns, cut by cut, and so do "fit" and "calibrate": several stages may be under way at once.
 """
 
 

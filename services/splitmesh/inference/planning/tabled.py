@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from splitmesh.codec.coders import FeatureCoder
 from splitmesh.codec.compact.table import CompactTable
-from splitmesh.codec.table_coders import CompactFeatures, TemporalFeatures
-from splitmesh.errors import CodecError
+from splitmesh.codec.registry import CODECS
+from splitmesh.codec.table_coders import LAG, CompactFeatures
+from splitmesh.codec.temporal.coder import TemporalCoder
 from splitmesh.inference.planning.parity import Part
 from splitmesh.inference.planning.rates import Measured, coder_rates, coder_tallies
 from splitmesh.inference.planning.stages import Step, quiet, slice_of
@@ -19,11 +21,13 @@ from splitmesh.plan.bundle.schema import RateRow
 from splitmesh.plan.footage import Sample, evenly
 from splitmesh.plan.level_search import spread_levels
 
-LEVELS = 6
+LEVELS = 5
 """Measured of each codec; what lies between them is interpolated (`plan.rate_curve`)."""
 SEARCHED = (40, 128)
-"""Levels between which useful ones lie: a step of two to of a 256th of the largest component's deviation."""
+"""Levels between which useful ones lie: steps of eight deviations of the largest component to a 256th of one."""
 SEARCH_FRAMES = 8
+MOST_ELEMENTS = 100_000
+"""Of a cut that codecs with a memory are tried on: predicting a larger one takes longer than the whole model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,47 +46,53 @@ def tuned(whole: Whole, part: Part, table: CompactTable, samples: Sequence[Sampl
     telling = [sample for sample in samples if whole.tells(sample)] or samples
     few = evenly(telling, SEARCH_FRAMES)
 
-    def agreement(level: int) -> float:
-        try:
-            (tally,) = coder_tallies(whole, part, few, [CompactFeatures(level, table)], quiet)
-        except CodecError:
-            return 0.0
+    def kept(level: int) -> float:
+        (tally,) = coder_tallies(whole, part, few, [CompactFeatures(level, table)], quiet)
         return 0.0 if tally.spoilt else float(np.mean([outcome.agreement for outcome in tally.outcomes]))
 
-    return Tuned(table, spread_levels(agreement, low=SEARCHED[0], high=SEARCHED[1], count=LEVELS))
+    return Tuned(table, spread_levels(kept, low=SEARCHED[0], high=SEARCHED[1], count=LEVELS))
 
 
 def table_rates(
     whole: Whole, part: Part, by: Tuned, evaluated: Sequence[Sample], consecutive: Sequence[Sample], step: Step
 ) -> Measured:
-    """Rows of "compact" over `evaluated`, and of "temporal" over `consecutive` frames, () for none.
+    """Rows of "compact" over `evaluated`, and of "temporal" over `consecutive` frames, () for none; see `beside`.
 
-    A video's frames are other content than the mix that everything else is measured on. So that the two codecs can
-    be compared, "compact" runs on the video too, and what "temporal" keeps less (or more) than it there is taken off
-    (or added to) its fidelity here. `agreement`, bytes and metrics of a row are those of the frames it ran on.
     Raises CodecError if nothing can be coded, InferenceError if the head fails.
     """
-    stills = coder_rates(whole, part, evaluated, _compact(by), slice_of(step, 0, 2))
-    moving = Measured()
-    if consecutive:
-        coders = [*_compact(by), *(TemporalFeatures(level, by.table) for level in by.levels)]
+    measured = coder_rates(whole, part, evaluated, _compact(by), slice_of(step, 0, 2))
+    if consecutive and sum(map(math.prod, part.shapes.values())) <= MOST_ELEMENTS:
+        coders = [*_compact(by), *(TemporalCoder(by.table, level, LAG) for level in by.levels)]
         moving = coder_rates(whole, part, consecutive, coders, slice_of(step, 1, 2))
-    anchors = {row.level: row for row in moving.rows if row.codec == "compact"}
-    here = {row.level: row for row in stills.rows}
-    for row in moving.rows:
-        if row.codec != "compact" and row.level in here and row.level in anchors:
-            stills.rows.append(_moved(row, anchors[row.level], here[row.level]))
-            for name in (f"encode {row.point}", f"decode {row.point}"):
-                stills.times[name] = moving.times[name]
-    stills.spoilt.extend(moving.spoilt)
+        measured.extend(beside(measured, moving, anchor="compact"))
     step(1.0)
-    return stills
+    return measured
+
+
+def beside(stills: Measured, moving: Measured, *, anchor: str) -> Measured:
+    """The rows of `moving` of codecs with a memory, their fidelity as if measured where `stills` was.
+
+    A video's frames are other content than the mix that everything else is measured on. What a stateless codec,
+    `anchor`, keeps less (or more) there than here is given back (or taken off): at the same level where it has that
+    level, else on average. Bytes, `agreement` and metrics of a row remain those of the frames it ran on.
+    """
+    here = {row.level: row.fidelity for row in stills.rows if row.codec == anchor}
+    there = {row.level: row.fidelity for row in moving.rows if row.codec == anchor}
+    gaps = {level: here[level] - there[level] for level in here.keys() & there.keys()}
+    typical = float(np.mean(list(gaps.values()))) if gaps else 0.0
+    found = Measured(spoilt=moving.spoilt)
+    for row in moving.rows:
+        if CODECS[row.codec].stateful:
+            gap = gaps.get(row.level, typical) if CODECS[row.codec].kind == "features" else typical
+            found.rows.append(_moved(row, gap))
+            for name in (f"encode {row.point}", f"decode {row.point}"):
+                found.times[name] = moving.times[name]
+    return found
 
 
 def _compact(by: Tuned) -> list[FeatureCoder]:
     return [CompactFeatures(level, by.table) for level in by.levels]
 
 
-def _moved(row: RateRow, anchor: RateRow, here: RateRow) -> RateRow:
-    fidelity = here.fidelity + row.fidelity - anchor.fidelity
-    return row.model_copy(update={"fidelity": min(max(fidelity, 0.0), 1.0)})
+def _moved(row: RateRow, gap: float) -> RateRow:
+    return row.model_copy(update={"fidelity": min(max(row.fidelity + gap, 0.0), 1.0)})

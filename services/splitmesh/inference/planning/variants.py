@@ -27,7 +27,7 @@ from splitmesh.inference.planning.whole import Whole
 from splitmesh.inference.session import Array, Session, open_session
 from splitmesh.plan.bundle.draft import BundleDraft
 from splitmesh.plan.bundle.format import local_file, part_file
-from splitmesh.plan.bundle.points import LEAST_LOCAL_FIDELITY
+from splitmesh.plan.bundle.points import LEAST_FIDELITY
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.bundle.schema import RateRow
 from splitmesh.plan.footage import Sample, evenly
@@ -124,7 +124,7 @@ class Quantising:
                 self.notes.append(f"{what} has no int8 form: the runtime can't make or run one")
                 return None
         best = max((row.fidelity for row in rows), default=0.0)
-        if best < LEAST_LOCAL_FIDELITY:
+        if best < LEAST_FIDELITY:
             self.notes.append(f"{what} is not offered in int8: it keeps a fidelity of {best:.2f}")
             return None
         self.rows += rows

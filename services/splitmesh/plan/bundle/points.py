@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from splitmesh.codec.registry import CODECS
 from splitmesh.plan.bundle.schema import PlanFile, ProfileFile, RateRow
 from splitmesh.plan.pareto import LIMIT, STEP, pareto
 from splitmesh.policy.point import OperatingPoint, Place
 
 MAX_PAYLOAD_BYTES = 900_000
 """A message of the bus holds 1 MB; single frames may be a little larger than nineteen of twenty."""
-LEAST_LOCAL_FIDELITY = 0.8
+LEAST_FIDELITY = 0.8
+"""Below, carrying the last answer forward is as good for a frame or two, and costs nothing."""
+OFFERED_CODECS = frozenset({"u8lz4", "u8zstd", "compact", "temporal", "jpeg", "webp", "h264"})
+"""Those that an edge can send with. Rows of others are measured and compared, but are no operating points."""
 
 
 def operating_points(plan: PlanFile, profile: ProfileFile, *, limit: int = LIMIT) -> tuple[OperatingPoint, ...]:
@@ -18,9 +22,9 @@ def operating_points(plan: PlanFile, profile: ProfileFile, *, limit: int = LIMIT
 
     A variant (a quantised model or head, a smaller model) must pay. It must be at least 10 % faster on the edge than
     what it stands for: less is within the noise of timing, and the original has the better answers. And a local
-    variant must keep a fidelity of 0.8: below that, carrying the last answer forward is as good for a frame or two
-    and costs no model time, so that such a point would only tempt a policy on a busy device to settle for less.
-    A quantised head needs no such bound: it competes with the coarser levels of the same cut in the Pareto set.
+    variant must keep `LEAST_FIDELITY`: below that it would only tempt a policy on a busy device to settle for less;
+    so must levels that were searched. A quantised head needs no such bound: it competes with the coarser levels of
+    the same cut in the Pareto set.
 
     Times that run on the edge (model, encoding, resumed tail) are multiplied by `profile.edge_slowdown`. Rows that
     the profile has no times for give no point.
@@ -31,9 +35,9 @@ def operating_points(plan: PlanFile, profile: ProfileFile, *, limit: int = LIMIT
     remote: list[OperatingPoint] = []
     for row, point in _points(plan, times):
         if row.codec:
-            if row.bytes_p95 <= MAX_PAYLOAD_BYTES and not (row.variant and _slow_head(row, point, times)):
+            if _sendable(row) and not (row.variant and _slow_head(row, point, times)):
                 remote.append(point)
-        elif _faster(point.edge_ms, local.edge_ms) and point.fidelity >= LEAST_LOCAL_FIDELITY:
+        elif _faster(point.edge_ms, local.edge_ms) and point.fidelity >= LEAST_FIDELITY:
             points.append(point)
     return tuple(sorted([*points, *pareto(remote, limit=limit)], key=lambda p: p.name))
 
@@ -97,6 +101,13 @@ def _remote(row: RateRow, times: _Times) -> OperatingPoint | None:
         variant=row.variant,
         key_bytes=row.key_bytes,
     )
+
+
+def _sendable(row: RateRow) -> bool:
+    """The edge has the codec, a message holds the payload, and a continuous knob was not turned too far down."""
+    if row.codec not in OFFERED_CODECS or max(row.bytes_p95, row.key_bytes) > MAX_PAYLOAD_BYTES:
+        return False
+    return bool(CODECS[row.codec].levels) or row.fidelity >= LEAST_FIDELITY
 
 
 def _slow_head(row: RateRow, point: OperatingPoint, times: _Times) -> bool:

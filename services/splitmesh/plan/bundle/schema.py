@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT = 2
-REVISION = 4
+REVISION = 5
 """Grows when cutting or calibration changes what it gives for the same model and frames."""
 
 CutName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,47}$")]
