@@ -10,7 +10,7 @@ from typing import Any
 from splitmesh.plan.bd_rate import bd_rate, bytes_at
 from splitmesh.provision.codec_bench.curves import PICTURE, Comparison, Curve, comparison_of
 
-DETECTOR, SMALL_DETECTOR, CLASSIFIER = "coco-ssdlite", "yolox_nano", "mobilenet-v2"
+DETECTOR, SMALL_DETECTOR, CLASSIFIER = "coco-ssdlite", "yolox-nano", "mobilenet-v2"
 GOOD = 0.95
 """Fidelity from which inter coding is compared, and at which times and the thin uplink are."""
 AGREEING = 0.99
