@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from splitmesh.codec.planes.coding import joined, layout_of
+from splitmesh.codec.planes.coding import NOTHING, joined, layout_of
 from splitmesh.codec.planes.kernel import KERNEL, Kernel
 from splitmesh.codec.planes.model import PlaneExample, PlaneModel, blank_state
 from splitmesh.codec.planes.taps import fit_taps
@@ -36,7 +36,6 @@ def fit_plane_model(examples: Sequence[PlaneExample], *, kernel: Kernel = KERNEL
     for at in sorted(range(len(examples)), key=lambda i: i * _SCATTER & 0xFFFFFFFF):
         planes_, scale, context, tensor = examples[at]
         layout = layout_of([planes_.shape], model, [scale], [context], first=tensor)
-        kernel.encode(
-            model.state, model.slots, model.taps, layout, joined([planes_]), joined([scale]), joined([context])
-        )
+        values, scales, contexts = joined([planes_]), joined([scale]), joined([context])
+        kernel.encode(model.state, model.slots, model.taps, layout, values, scales, contexts, NOTHING, 0)
     return PlaneModel.from_bytes(model.to_bytes())

@@ -17,12 +17,24 @@ I16 = npt.NDArray[np.int16]
 
 class Kernel(Protocol):
     def encode(
-        self, state: U32, slots: int, taps: I16, layout: I32, values: I16, scales: U16, contexts: I16, /
-    ) -> bytes: ...
+        self,
+        state: U32,
+        slots: int,
+        taps: I16,
+        layout: I32,
+        values: I16,
+        scales: U16,
+        contexts: I16,
+        exact: I32,
+        price: int,
+        /,
+    ) -> bytes:
+        """`state` learns in place; where `exact` is not empty, `values` are decided on in place."""
 
     def decode(
         self, state: U32, slots: int, taps: I16, layout: I32, values: I16, scales: U16, contexts: I16, data: bytes, /
-    ) -> None: ...
+    ) -> None:
+        """Fills `values`. Raises ValueError."""
 
     def cells(self, slots: int, /) -> int: ...
 

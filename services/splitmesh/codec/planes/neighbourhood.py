@@ -15,6 +15,7 @@ import numpy.typing as npt
 from splitmesh.codec.planes.taps import LARGEST_SIZE, LARGEST_VALUE, LARGEST_WHOLE, VALUE_TAPS
 
 I16 = npt.NDArray[np.int16]
+I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 U16 = npt.NDArray[np.uint16]
 
@@ -32,6 +33,8 @@ class Tensor:
     """(K, H, W)"""
     context: I16 | None
     slot: int
+    exact: I32 | None = None
+    """(K, H, W), where the encoder decides on values."""
 
 
 def _quarters(values: I64) -> I64:
