@@ -26,7 +26,10 @@ TARGETS: dict[str, str] = {
     name: f"tools.{module}:{name}"
     for module, names in (
         ("fuzz_targets", ("parse_container", "u8lz4", "u8zstd", "u8zstd_4bit", "jpeg", "webp", "h264")),
-        ("fuzz_tables", ("planes", "planes_pure", "plane_model", "compact_table", "compact", "temporal", "video")),
+        (
+            "fuzz_tables",
+            ("planes", "planes_pure", "plane_model", "compact_table", "compact", "temporal", "video", "any_codec"),
+        ),
         ("fuzz_wire", ("requests", "infer_reply", "cancel", "heartbeat", "table_offer", "table_reply")),
     )
     for name in names

@@ -11,18 +11,20 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 from tools.fuzz_child import Target, WrongResult
-from tools.fuzz_targets import check_tensors
+from tools.fuzz_targets import check_tensors, sealed_container
 
+from splitmesh.cloud.decoders import Expected, codec_of, decode_alone, open_decoder
 from splitmesh.codec import head
 from splitmesh.codec.compact.fit import fit_table
 from splitmesh.codec.compact.intra import decode_compact, encode_compact
 from splitmesh.codec.compact.table import CompactTable
+from splitmesh.codec.features import encode_features
 from splitmesh.codec.planes import pure
 from splitmesh.codec.planes.coding import decode_planes, encode_planes
 from splitmesh.codec.planes.fit import fit_plane_model
 from splitmesh.codec.planes.kernel import COMPILED, Kernel
 from splitmesh.codec.planes.model import PlaneExample, PlaneModel
-from splitmesh.codec.registry import CODECS, codec_name
+from splitmesh.codec.registry import CODECS, FEATURE_CODECS, codec_name
 from splitmesh.codec.temporal.decoder import TemporalDecoder
 from splitmesh.codec.temporal.encoder import TemporalEncoder
 from splitmesh.codec.temporal.fit import fit_temporal_model
@@ -107,6 +109,29 @@ class _Stream:
                 self._decoder.decode(true)
         check_tensors(self._decoder.decode(payload), SHAPES)
         self._foreign += 1
+
+
+def any_codec() -> Target:
+    """What a worker does with a payload: it picks the decoder by what the payload says of itself."""
+    expected = Expected(SHAPES, (41, 53))
+    seeds = [
+        *(encode_features(frame(0), codec=codec, level=5) for codec in FEATURE_CODECS),
+        encode_compact(frame(0), table=table(), level=96),
+        TemporalEncoder(table()).encode(frame(0), level=96).payload,
+    ]
+
+    def decode(payload: bytes) -> None:
+        stateful = CODECS[codec_of(payload, expected)].stateful
+        if stateful:
+            found = open_decoder(payload, expected, _known).decode(payload)
+        else:
+            found = decode_alone(payload, expected, _known)
+        check_tensors(found, SHAPES)
+
+    def seal(payload: bytearray, rng: Random) -> bytes:
+        return (sealed_container if payload[2:3] == b"\1" else sealed_head)(payload, rng)
+
+    return Target(seeds, lambda: decode, seal)
 
 
 def video() -> Target:
