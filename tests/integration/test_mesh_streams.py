@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cloud_rig import ask, refused, until, worker_on
+from cloud_rig import SlowHosted, ask, refused, until, worker_on
 from stream_rig import Edge, Sent, Truth, edge_on, point, same_answer, with_table
 
 from splitmesh.bus.server import EmbeddedServer
@@ -281,3 +283,22 @@ async def test_ten_thousand_streams_of_one_edge_end_nobody_elses(
         records = await edge.run(3)
         assert [record.outcome for record in records] == [Outcome.SPLIT] * 3
         assert len(keys(edge.tap.sent)) == 1
+
+
+async def test_a_key_that_comes_too_late_for_its_frame_still_opens_the_stream(
+    broker: EmbeddedServer, edge: Edge, planned: Bundle, cut: str
+) -> None:
+    """Its frame is resumed from the cut meanwhile, and the request is not withdrawn."""
+    slow = SlowHosted(planned)
+    async with worker_on(broker, slow) as worker:
+        slow.gate.clear()
+        edge.point = dataclasses.replace(edge.point, resume_ms=300.0)  # its timer fires early, however busy we are
+        await asyncio.wait_for(edge.pipeline.run(edge.frame(budget_ms=800.0)), 15)
+        assert edge.records()[-1].outcome is Outcome.RESUMED, edge.records()[-1].note
+        blocked = await edge.run(1)
+        assert blocked[0].outcome is Outcome.RESUMED and "key of this stream is under way" in blocked[0].note
+        slow.gate.set()
+        await until(lambda: edge.stream.home == "w-1")
+        assert [record.outcome for record in await edge.run(3)] == [Outcome.SPLIT] * 3
+        assert keys(edge.tap.sent) == [0] and worker.status().nacked == {}
+        assert check_answers(edge, planned, cut) == 3
