@@ -83,6 +83,16 @@ def test_levels_of_one_stream_are_one_stream() -> None:
     assert not same_stream(FLOW, replace(FLOW, cut="d")) and not same_stream(ALONE, ALONE)
 
 
+def test_a_video_stream_needs_a_key_for_another_level() -> None:
+    payloads, finer = Payloads(), replace(PICTURE, name="frame/h264-20", level=20)
+    payloads.on_reference("h264", "", Reference.ALIVE)
+    payloads.on_sent(PICTURE, 9000, key=True)
+    assert not payloads.needs_key(PICTURE) and payloads.needs_key(finer)
+    assert not same_stream(PICTURE, finer) and same_stream(PICTURE, PICTURE)
+    payloads.on_sent(finer, 12_000, key=True)
+    assert payloads.needs_key(PICTURE) and not payloads.needs_key(finer)
+
+
 def test_the_world_sees_what_the_next_message_weighs() -> None:
     w = world(FLOW, ALONE)
     assert w.message_bytes(FLOW) == 5000 + MESSAGE_BYTES

@@ -21,6 +21,8 @@ _KEY_LIFE_FRAMES = 30.0
 """Taken to follow a key before anything is known; and the weight of that assumption, in frames."""
 _MOST_LIFE_FRAMES = 150.0
 _FADE = 0.99
+_KEY_PER_LEVEL = frozenset({"h264", "video"})
+"""Codecs whose encoder begins anew when its level changes."""
 
 
 class Reference(Enum):
@@ -39,12 +41,14 @@ class Payloads:
         self._ratios: dict[tuple[str, str, bool], ScaleEstimator] = {}
         self._references: dict[tuple[str, str], Reference] = {}
         self._sent: dict[tuple[str, str], tuple[float, float]] = {}
+        self._levels: dict[tuple[str, str], int] = {}
 
     def on_sent(self, point: OperatingPoint, size_bytes: int, *, key: bool) -> None:
         """A payload of `point` weighs `size_bytes`. key: of a codec with state, one that builds on nothing."""
         calibrated = point.key_bytes if key else point.payload_bytes
         self._ratios.setdefault((point.cut, point.codec, key), ScaleEstimator()).observe(size_bytes, calibrated)
         if point.key_bytes:
+            self._levels[_stream(point)] = point.level
             frames, keys = self._sent.get(_stream(point), (_KEY_LIFE_FRAMES, 1.0))
             self._sent[_stream(point)] = _FADE * frames + 1, _FADE * keys + key
 
@@ -58,7 +62,10 @@ class Payloads:
         return self._references.get(_stream(point), Reference.NONE)
 
     def needs_key(self, point: OperatingPoint) -> bool:
-        return self.reference(point) is not Reference.ALIVE
+        """The next payload of `point` will build on nothing."""
+        if self.reference(point) is not Reference.ALIVE:
+            return True
+        return point.codec in _KEY_PER_LEVEL and self._levels.get(_stream(point), point.level) != point.level
 
     def key_life_frames(self, point: OperatingPoint) -> float:
         """Frames that a key is expected to serve: as many as keys of this stream have served of late."""
@@ -77,8 +84,9 @@ class Payloads:
 
 
 def same_stream(one: OperatingPoint, other: OperatingPoint) -> bool:
-    """Both are levels of one codec with state, at one cut: changing between them costs nothing."""
-    return bool(one.key_bytes and other.key_bytes) and _stream(one) == _stream(other)
+    """Both are levels of one codec with state, at one cut, and changing between them costs nothing."""
+    free = one.codec not in _KEY_PER_LEVEL or one.level == other.level
+    return bool(one.key_bytes and other.key_bytes) and _stream(one) == _stream(other) and free
 
 
 def _stream(point: OperatingPoint) -> tuple[str, str]:
