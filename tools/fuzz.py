@@ -22,6 +22,8 @@ from typing import Any
 
 from tools.fuzz_run import ROOT, Tally, fuzz
 
+from splitmesh.codec.planes.kernel import COMPILED
+
 TARGETS: dict[str, str] = {
     name: f"tools.{module}:{name}"
     for module, names in (
@@ -35,6 +37,8 @@ TARGETS: dict[str, str] = {
     for name in names
 }
 """Name → module:function of its factory."""
+if COMPILED is None:
+    del TARGETS["planes"]
 FAULTS, TOO_FEW = 1, 3
 
 

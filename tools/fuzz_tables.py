@@ -187,7 +187,7 @@ def plane_model() -> Target:
 
 def planes() -> Target:
     if COMPILED is None:
-        raise RuntimeError("the plane coder is not compiled here; see `splitmesh doctor`")
+        raise RuntimeError("the plane coder is not compiled here")
     return _plane_target(COMPILED)
 
 

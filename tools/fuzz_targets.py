@@ -111,7 +111,8 @@ def parse_container() -> Target:
 
 
 def jpeg() -> Target:
-    return _pictures(decode_picture, [encode_picture(picture(*SIZE, s), quality=q) for s, q in QUALITIES])
+    seeds = [encode_picture(picture(*SIZE, s), quality=q) for s, q in QUALITIES]
+    return _pictures(decode_picture, [*seeds, encode_picture(picture(*SIZE, 4), quality=60, codec="roijpeg")])
 
 
 def webp() -> Target:
