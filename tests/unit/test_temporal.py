@@ -196,6 +196,13 @@ def test_numbers_wrap_around() -> None:
     assert not any(each.key for each in coded)
 
 
+def test_nothing_builds_on_what_was_acknowledged_all_numbers_ago() -> None:
+    encoder, decoder = TemporalEncoder(table()), TemporalDecoder(table())
+    send(encoder, decoder, 0)
+    encoder._number = 0
+    assert send(encoder, decoder, 1).key
+
+
 def test_a_number_that_comes_round_again_is_told_by_its_hash() -> None:
     encoder, decoder = TemporalEncoder(table()), TemporalDecoder(table())
     send(encoder, decoder, 0)

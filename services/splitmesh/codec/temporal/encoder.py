@@ -87,24 +87,16 @@ class TemporalEncoder:
         level may change with every frame. Raises CodecError for other tensors or shapes than the table's, and for
         NaN, Inf or magnitudes above 1e30; the encoder is then as before.
         """
-        chosen = choose(self._table, tensors, level, self._reference)
-        number = self._number
-        flags = KEY if chosen.key else 0
+        number, reference = self._number, self._reference
+        if reference is not None and reference.number == number:  # all numbers were used since
+            reference = None
+        chosen = choose(self._table, tensors, level, reference)
         state = State(number, number, 0)
-        if self._reference is not None and not chosen.key:
-            state = State(number, self._reference.number, self._reference.hash)
+        if reference is not None and not chosen.key:
+            state = State(number, reference.number, reference.hash)
         moving = any(motion is not None for motion in chosen.motions)
-        body = b""
-        if moving:
-            flags |= MOTION
-            body = pack_motion(
-                [
-                    motion if motion is not None else np.zeros(motion_shape(tensor), np.int16)
-                    for tensor, motion in zip(self._table.tensors, chosen.motions, strict=True)
-                    if moves(tensor)
-                ]
-            )
-        body += encode_planes(
+        flags = (KEY if chosen.key else 0) | (MOTION if moving else 0)
+        body = (self._motion_bytes(chosen) if moving else b"") + encode_planes(
             [(s, layout.scale, layout.context) for s, layout in zip(chosen.symbols, chosen.layouts, strict=True)],
             model=model_of(self._table, key=chosen.key),
         )
@@ -140,6 +132,15 @@ class TemporalEncoder:
         """What the decoder makes of frame `number`, if it is under way or the one that frames build on."""
         held = [*self._under_way.values(), *([self._reference] if self._reference is not None else [])]
         return next((tensors_of(self._table, frame) for frame in held if frame.number == number), None)
+
+    def _motion_bytes(self, chosen: Chosen) -> bytes:
+        return pack_motion(
+            [
+                motion if motion is not None else np.zeros(motion_shape(tensor), np.int16)
+                for tensor, motion in zip(self._table.tensors, chosen.motions, strict=True)
+                if moves(tensor)
+            ]
+        )
 
     def _remember(self, frame: Reference) -> None:
         self._number = (self._number + 1) % NUMBERS
