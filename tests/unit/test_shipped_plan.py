@@ -19,6 +19,7 @@ from splitmesh.plan.bundle.schema import PlanFile
 from splitmesh.plan.footage import Footage
 from splitmesh.provision import shipped
 from splitmesh.provision.parts import plan_request, provide_parts
+from splitmesh.provision.pictures import picture_kinds
 from splitmesh.provision.shipped import read_shipped, shipped_plan
 
 AGAIN = "the shipped plan is stale: run `make ship-plan`"
@@ -63,7 +64,7 @@ def test_it_is_of_this_model_manifest_codecs_and_revision(row: object) -> None:
     resolved = resolve_model(row.name)  # type: ignore[attr-defined]
     plan = read_shipped(resolved.sha256)
     assert plan is not None and plan.files == {} and plan.calibrated, AGAIN
-    wanted = plan_key(plan_request(resolved, threads=1, providers=("cpu",)), Footage())
+    wanted = plan_key(plan_request(resolved, threads=1, providers=("cpu",), pictures=picture_kinds()), Footage())
     assert plan.key.model_copy(update={"footage_sha256": ""}) == wanted, AGAIN
     assert plan.key.footage_sha256 and plan.frames.parity >= 16 and plan.frames.evaluate >= 16
     assert 1 <= len(plan.cuts) <= 4 and all(cut.parity_max_rel <= 1e-4 for cut in plan.cuts)
@@ -77,6 +78,16 @@ def test_the_file_is_what_the_tool_would_write() -> None:
         plan = read_shipped(row.sha256)
         assert plan is not None and data == plan_json(plan) + b"\n"
         assert b"/" + b"tmp" not in data
+
+
+def test_its_tables_are_those_of_its_best_cuts_and_small(built: tuple[Bundle, list[str]]) -> None:
+    bundle = built[0]
+    with_table = {cut.name for cut in bundle.cuts if cut.table_id}
+    assert with_table == {row.cut for row in bundle.plan.rows if row.codec in ("compact", "temporal")}, AGAIN
+    tables = [table for name in with_table if (table := bundle.table(name)) is not None]
+    assert len(tables) == len(with_table) >= 1
+    assert sum(len(table.to_bytes()) for table in tables) <= 200_000
+    assert all(table.temporal_model is not None for table in tables)
 
 
 def test_its_cuts_come_out_of_the_graph_again_and_run(built: tuple[Bundle, list[str]]) -> None:

@@ -135,14 +135,17 @@ def evenly(items: Sequence[T], count: int) -> list[T]:
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
-def made_up(*, height: int, width: int, count: int = 4) -> tuple[Sample, ...]:
-    """Smooth random stills, always the same: they excite every channel, and any two machines see the same ones."""
+def made_up(*, height: int, width: int, count: int = 4, noise: int = 32) -> tuple[Sample, ...]:
+    """Smooth random stills, always the same: they excite every channel, and any two machines see the same ones.
+
+    noise: what is added to each pixel stays below it.
+    """
     rng = np.random.default_rng(7)
     rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
     samples = []
     for number in range(1, count + 1):
         coarse = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
-        noise = rng.integers(0, 32, (height, width, 3))
-        picture = np.clip(coarse[rows][:, columns].astype(np.int32) + noise, 0, 255).astype(np.uint8)
+        grain = rng.integers(0, noise, (height, width, 3))
+        picture = np.clip(coarse[rows][:, columns].astype(np.int32) + grain, 0, 255).astype(np.uint8)
         samples.append(Sample(picture, f"made-up picture {number}", None, for_fit=False))
     return tuple(samples)

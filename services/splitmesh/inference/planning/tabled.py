@@ -20,6 +20,7 @@ from splitmesh.inference.planning.whole import Whole
 from splitmesh.plan.bundle.schema import RateRow
 from splitmesh.plan.footage import Sample, evenly
 from splitmesh.plan.level_search import spread_levels
+from splitmesh.plan.rate_curve import rising
 
 LEVELS = 5
 """Measured of each codec; what lies between them is interpolated (`plan.rate_curve`)."""
@@ -65,8 +66,19 @@ def table_rates(
         coders = [*_compact(by), *(TemporalCoder(by.table, level, LAG) for level in by.levels)]
         moving = coder_rates(whole, part, consecutive, coders, slice_of(step, 1, 2))
         measured.extend(beside(measured, moving, anchor="compact"))
+    measured.rows[:] = smoothed(measured.rows)
     step(1.0)
     return measured
+
+
+def smoothed(rows: Sequence[RateRow]) -> list[RateRow]:
+    """`rows` with a fidelity that never falls from a level to a finer one: over tens of frames it is noisy."""
+    found: list[RateRow] = []
+    for codec in dict.fromkeys(row.codec for row in rows):
+        mine = sorted((row for row in rows if row.codec == codec), key=lambda row: row.level)
+        kept = rising([row.fidelity for row in mine])
+        found += [row.model_copy(update={"fidelity": value}) for row, value in zip(mine, kept, strict=True)]
+    return found
 
 
 def beside(stills: Measured, moving: Measured, *, anchor: str) -> Measured:
