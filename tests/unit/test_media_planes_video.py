@@ -152,6 +152,9 @@ def test_foreign_tables_codecs_and_kinds_are_refused() -> None:
         VideoCoder(table(), 96, "mpeg1video")
     with pytest.raises(CodecError, match="not the table's"):
         VideoEncoder(table(), level=96).encode({"neck": np.zeros((1, 12, 19, 17), np.float32)})
+    long = fit_table({"t": np.random.default_rng(1).standard_normal((4, 2, 40_000)).astype(np.float32)})
+    with pytest.raises(CodecError, match="can't be coded by libx264"):
+        VideoEncoder(long, level=96).encode({"t": np.ones((1, 2, 40_000), np.float32)})
     nan = at(frames(1), 0)
     nan["neck"][0, 0, 0, 0] = np.nan
     with pytest.raises(CodecError, match="'neck' holds NaN"):

@@ -117,8 +117,9 @@ class VideoEncoder:
         if key:
             self.reset()
         begins = self._context is None
-        context, self._context = self._context or self._opened(qp), None
+        context, self._context = self._context, None
         try:
+            context = context or self._opened(qp)
             body = self._coded(context, picture)
         except (av.error.FFmpegError, ValueError) as exc:
             raise CodecError(f"components can't be coded by {self._encoder}: {exc}") from exc
@@ -160,16 +161,13 @@ class VideoDecoder:
     def __init__(self, table: CompactTable, *, encoder: str = "libx264") -> None:
         self._kind = kind_of(encoder)
         self._table = table
-        self._context: VideoCodecContext | None = None
-        self._tiling: Tiling | None = None
+        self._stream: tuple[VideoCodecContext, Tiling] | None = None
         self._held = (0, 0)
 
     @property
     def state_bytes(self) -> int:
         """At most so much memory is kept between payloads: the stream's references and the decoder's own frames."""
-        if self._context is None or self._tiling is None:
-            return 0
-        return (MAX_REFERENCES + 4) * 3 * _coded_pixels(self._tiling) // 2
+        return 0 if self._stream is None else (MAX_REFERENCES + 4) * 3 * _coded_pixels(self._stream[1]) // 2
 
     def decode(self, payload: Buffer) -> dict[str, F32]:
         """The tensors of `payload` (wire name → float32 of the table's shapes).
@@ -184,27 +182,29 @@ class VideoDecoder:
         if head.table != self._table.short_id:
             raise NeedTable(f"payload needs table {head.table.hex()}", table_id=head.table)
         state, qp, key = head.state, head.flags & 63, head.state.reference == head.state.number
-        held = self._held == (state.reference, state.hash) and self._tiling is not None
-        if not key and not (self._context and held and self._tiling and self._tiling.level == head.level):
+        if key:
+            stream = None
+        elif self._stream and self._held == (state.reference, state.hash) and self._stream[1].level == head.level:
+            stream = self._stream
+        else:
             raise NeedKeyframe(f"payload {state.number} builds on payload {state.reference}, which is not here")
-        context, self._context = self._context, None
-        tiling = Tiling(self._table, head.level) if key or self._tiling is None else self._tiling
-        size = tiling.height * tiling.width
-        if len(body) > _BYTES_PER_PIXEL * size + _SPARE_BYTES or qp > MAX_QP or (key and state.hash):
+        self._stream = None
+        tiling = stream[1] if stream else Tiling(self._table, head.level)
+        most = _BYTES_PER_PIXEL * tiling.height * tiling.width + _SPARE_BYTES
+        if len(body) > most or qp > MAX_QP or (key and state.hash):
             raise CodecError(f"payload of {len(body)} bytes does not hold components of {self._table.id[:8]}")
-        if key or context is None:
-            context = _decoder(self._kind.decoder, tiling)
+        context = stream[0] if stream else _decoder(self._kind.decoder, tiling)
         try:
             picture = self._decoded(context, bytes(body), state.number, key, tiling)
         except (av.error.FFmpegError, ValueError) as exc:
             raise CodecError(f"components can't be decoded as {self._kind.decoder}: {exc}") from exc
-        self._context, self._tiling = context, tiling
+        self._stream = context, tiling
         self._held = (state.number, zlib.crc32(body, state.hash))
         return tiling.tensors(picture, tiling.pixel(qp))
 
     def reset(self) -> None:
         """Forget earlier payloads: only a key can follow."""
-        self._context = None
+        self._stream = None
 
     def _decoded(self, context: VideoCodecContext, body: bytes, number: int, key: bool, tiling: Tiling) -> U8:
         if self._kind.decoder == "h264":
