@@ -26,8 +26,8 @@ from splitmesh.errors import CodecError
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
-FIT_LEVELS: Final = (72, 80, 88, 96, 104)
-"""Levels whose integers the entropy model is fitted to: of the useful ones, an octave of the step apart."""
+FIT_LEVELS: Final = (74, 82, 90)
+"""Levels whose integers the entropy model is fitted to: an octave of the step apart, where answers are good enough."""
 LARGEST_UNITS: Final = 256.0
 """Standard deviation of a cut's largest component, in units."""
 REGULAR: Final = 0.3
@@ -105,27 +105,26 @@ def _fit_basis(name: str, frames: F32, metric: F64 | None) -> _Basis:
     axis = channel_axis(frames)
     mean, covariance = _moments(frames, axis)
     channels = len(mean)
-    if metric is None or axis == 0:
-        weights, vectors = np.ones(channels), np.eye(channels)
-    else:
-        if metric.shape != (channels, channels) or not np.isfinite(metric).all():
-            raise CodecError(
-                f"the metric of tensor {name!r} is {metric.shape}, its features have {channels} channels"
-            )
-        weights, vectors = np.linalg.eigh(
-            metric + np.eye(channels) * max(np.trace(metric), 1e-300) / channels * REGULAR
-        )
-    root = vectors * np.sqrt(weights) @ vectors.T
-    back = vectors / np.sqrt(weights) @ vectors.T
+    known = metric is not None and axis > 0 and float(np.trace(metric)) > 0
+    root, back = _roots(name, metric, channels) if metric is not None and known else (np.eye(channels),) * 2
     variances, directions = np.linalg.eigh(root @ covariance @ root)
     order = np.argsort(-variances, kind="stable")
     variances, directions = np.maximum(variances[order], 0), directions[:, order]
     signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(channels)])
     directions = directions * np.where(signs == 0, 1, signs)
-    if metric is None or axis == 0:  # without a metric tensors are comparable only by what they hold
+    if not known:  # without a metric tensors are comparable only by what they hold
         share = np.sqrt(variances[0]) if variances[0] > 0 else 1.0
         root, back, variances = root / share, back * share, variances / share**2
     return _Basis(axis, mean, directions.T @ root, back @ directions, variances)
+
+
+def _roots(name: str, metric: F64, channels: int) -> tuple[F64, F64]:
+    """Square root of the regularised metric, and the inverse of it."""
+    if metric.shape != (channels, channels) or not np.isfinite(metric).all():
+        raise CodecError(f"the metric of tensor {name!r} is {metric.shape}, its features have {channels} channels")
+    even = np.eye(channels) * float(np.trace(metric)) / channels
+    weights, vectors = np.linalg.eigh(metric + REGULAR * even)
+    return vectors * np.sqrt(weights) @ vectors.T, vectors / np.sqrt(weights) @ vectors.T
 
 
 def _fit_tensor(name: str, frames: F32, basis: _Basis, unit: float) -> TensorTable:
