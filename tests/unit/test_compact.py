@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from splitmesh.codec.compact.fit import fit_table
 from splitmesh.codec.compact.intra import decode_compact, encode_compact, kept_scale
-from splitmesh.codec.compact.quantise import dequantise, quantise, to_units
+from splitmesh.codec.compact.quantise import ROUNDING, dequantise, quantise, to_units
 from splitmesh.codec.compact.table import CompactTable
 from splitmesh.codec.compact.transform import UNIT, step_of
 from splitmesh.codec.head import HEAD_BYTES, Head, State, build_payload, parse_head
@@ -66,7 +66,7 @@ CASES = [(PLAIN,), ((16, 40),), ((16, 9, 11), (24, 5, 6)), ((1, 3, 3),), ((12, 1
 
 
 @pytest.mark.parametrize("shapes", CASES, ids=str)
-def test_components_come_back_within_half_a_step(shapes: tuple[tuple[int, ...], ...]) -> None:
+def test_components_come_back_within_a_step_less_what_is_rounded_up(shapes: tuple[tuple[int, ...], ...]) -> None:
     table, tensors = table_of(*shapes), tensors_of(*shapes)
     for level in (72, 88, 120):
         out = decoded(encode_compact(tensors, table=table, level=level), table, tensors)
@@ -76,7 +76,7 @@ def test_components_come_back_within_half_a_step(shapes: tuple[tuple[int, ...], 
             x, back = tensors[tensor.name], out[tensor.name]
             assert back.shape == x.shape and back.dtype == np.float32 and back.flags.c_contiguous
             error = np.abs(tensor.forward(x, kept) - tensor.forward(back, kept)).max()
-            assert error <= 0.501 * step_of(level) / UNIT + 0.02
+            assert error <= (1.001 - ROUNDING) * step_of(level) / UNIT + 0.02
 
 
 @pytest.mark.parametrize("shapes", CASES, ids=str)
@@ -142,6 +142,17 @@ def test_what_the_metric_calls_unimportant_is_coded_coarsely() -> None:
     back = decoded(encode_compact({"t": x[:1]}, table=table, level=80), table, {"t": x[:1]})["t"]
     error = np.square(back - x[:1]).mean(axis=(0, 2, 3))
     assert error[5] > 3 * error[:5].max()
+
+
+def test_a_metric_of_nothing_is_none() -> None:
+    x = frames(PLAIN)
+    assert fit_table({"t": x}, {"t": np.zeros((16, 16))}).id == fit_table({"t": x}).id
+
+
+@pytest.mark.parametrize("metric", [np.eye(15), np.full((16, 16), np.nan)])
+def test_metrics_that_do_not_fit_are_refused(metric: np.ndarray) -> None:
+    with pytest.raises(CodecError, match="metric of tensor 't'"):
+        fit_table({"t": frames(PLAIN)}, {"t": metric})
 
 
 def test_tensors_share_one_scale_of_importance() -> None:

@@ -27,7 +27,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 FIT_LEVELS: Final = (74, 82, 90)
-"""Levels whose integers the entropy model is fitted to: an octave of the step apart, where answers are good enough."""
+"""Levels whose integers the entropy model is fitted to: an octave of the step apart, where answers are in use."""
 LARGEST_UNITS: Final = 256.0
 """Standard deviation of a cut's largest component, in units."""
 REGULAR: Final = 0.3
@@ -105,7 +105,7 @@ def _fit_basis(name: str, frames: F32, metric: F64 | None) -> _Basis:
     axis = channel_axis(frames)
     mean, covariance = _moments(frames, axis)
     channels = len(mean)
-    known = metric is not None and axis > 0 and float(np.trace(metric)) > 0
+    known = metric is not None and axis > 0 and float(np.trace(metric)) != 0
     root, back = _roots(name, metric, channels) if metric is not None and known else (np.eye(channels),) * 2
     variances, directions = np.linalg.eigh(root @ covariance @ root)
     order = np.argsort(-variances, kind="stable")
