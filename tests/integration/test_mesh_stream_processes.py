@@ -39,13 +39,13 @@ async def test_a_worker_killed_in_the_middle_of_a_stream_is_replaced(
         node("edge", tmp_path / "edge", **settings(scene, broker)) as edge,
     ):
         await edge.offloads(15)
-        assert (await first.status())["nacked"].get("need_keyframe", 0) == 0
+        assert "need_keyframe" not in (await first.status())["nacked"]
         first.child.send(signal.SIGKILL)
         await first.ended()
         killed_at = len(edge.outcomes())
         async with node("cloud", tmp_path / "second", name="w-2", **theirs) as second:
             await edge.offloads(15)
-            assert set((await second.status())["nacked"]) <= {"cancelled"}
+            assert "need_keyframe" not in (await second.status())["nacked"]
             assert await edge.stop() == 0, edge.log
         gap = edge.outcomes()[killed_at:]
     assert any(outcome in HERE for outcome in gap)
