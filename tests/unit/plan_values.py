@@ -9,7 +9,7 @@ from pathlib import Path
 from plan_graphs import classifier_manifest
 
 from splitmesh.plan.bundle.draft import BundleDraft, add_profile
-from splitmesh.plan.bundle.format import FULL, local_file, part_file, plan_bytes
+from splitmesh.plan.bundle.format import FULL, local_file, part_file, plan_bytes, table_file
 from splitmesh.plan.bundle.read import Bundle, read_bundle
 from splitmesh.plan.bundle.schema import (
     CutEntry,
@@ -29,6 +29,7 @@ from splitmesh.plan.manifest import Manifest
 LEVELS = {"u8lz4": (8, 6, 5, 4, 3), "u8zstd": (8, 6, 5, 4, 3), "jpeg": (95, 85, 70, 50, 30)}
 CUTS = (("n9-24x75x75", 9, 135_000, 0.12), ("n20-32x38x38", 20, 46_208, 0.27), ("n37-64x19x19-2t", 37, 23_104, 0.52),
         ("m48-96x19x19-0a1b2c3d", 50, 34_656, 0.74))  # fmt: skip
+WITH_TABLE = "n37-64x19x19-2t"
 FULL_MS = 21.4
 
 
@@ -55,7 +56,8 @@ def cut_entry(name: str, node_index: int, elements: int, share: float) -> CutEnt
     if name.endswith("-2t"):
         tensors += (TensorEntry(name="skip & more", wire="skip & more.wire", shape=(1, 8), dtype="float16"),)
     return CutEntry(name=name, tensors=tensors, elements=elements, node_index=node_index, head_share=share,
-                    parity_max_rel=2.4e-6, deterministic=True, batchable=node_index != 50)  # fmt: skip
+                    parity_max_rel=2.4e-6, deterministic=True, batchable=node_index != 50,
+                    table_id="34" * 32 if name == WITH_TABLE else "")  # fmt: skip
 
 
 def row(cut: str, codec: str, level: int, mean: float, fidelity: float, variant: str = "") -> RateRow:
@@ -84,6 +86,8 @@ def rows() -> tuple[RateRow, ...]:
     found += [row("", "jpeg", level, 21_000 * level / 100, round(0.985 - 0.06 * rank, 4))
               for rank, level in enumerate(LEVELS["jpeg"])]  # fmt: skip
     found += [row("n9-24x75x75", "u8zstd", level, 17_000.0 * level, 0.95, "int8") for level in (8, 5)]
+    found += [row(WITH_TABLE, "temporal", level, 11.0 * level, 0.96).model_copy(update={"key_bytes": 60.0 * level})
+              for level in (80, 96)]  # fmt: skip
     found += [row("", "", 0, 0.0, 0.93, "int8"), row("", "", 0, 0.0, 0.81, "small")]
     return tuple(found)
 
@@ -107,7 +111,7 @@ def plan(**changes: object) -> PlanFile:
     names = [FULL, "parts/weights.bin", "manifest.json", "anchors.npy", "small.json"]
     names += [local_file("int8"), local_file("small")]
     names += [part_file(cut, part) for cut, *_ in CUTS for part in ("head", "tail")]
-    names.append(part_file("n9-24x75x75", "head", "int8"))
+    names += [part_file("n9-24x75x75", "head", "int8"), table_file(WITH_TABLE)]
     facts: dict[str, object] = {
         "key": key,
         "tools": {"splitmesh": "0.1.0", "onnx": "1.20.0", "onnxruntime": "1.23.2", "numpy": "2.3.5"},

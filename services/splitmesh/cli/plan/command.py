@@ -31,6 +31,7 @@ STAGES = {
     "reference": "run the whole model",
     "parity": "hold head and tail against it",
     "screen": "try each cut on real frames",
+    "fit": "fit calibration tables",
     "calibrate": "measure bytes and fidelity",
     "quantise": "quantise to int8",
     "small": "try the smaller model",

@@ -55,6 +55,7 @@ def _cut(figures: CutFigures) -> dict[str, Any]:
         "parity_max_rel": entry.parity_max_rel,
         "batchable": entry.batchable,
         "deterministic": entry.deterministic,
+        "table_id": entry.table_id,
     }
 
 
@@ -69,6 +70,7 @@ def _point(bundle: Bundle, point: OperatingPoint) -> dict[str, Any]:
         "variant": point.variant,
         "bytes_mean": round(point.payload_bytes, 1),
         "bytes_p95": round(row.bytes_p95, 1) if row else 0.0,
+        "key_bytes": round(point.key_bytes, 1),
         "fidelity": point.fidelity,
         "edge_ms": round(point.edge_ms, _DIGITS),
         "encode_ms": round(point.encode_ms, _DIGITS),
