@@ -109,7 +109,7 @@ static inline void code_plane(Run *run, Field *f, const Tensor *t, int k, int *f
     int16_t *known = f->values + (size_t)k * f->area, *sizes = f->sizes + (size_t)k * f->area;
     InPlane own = look_ahead(f, taps, VALUE_TAPS, k, known, f->other, f->value_ahead);
     InPlane bulk = look_ahead(f, taps + 4 * VALUE_TAPS, SIZE_TAPS, k, sizes, f->whole, f->size_ahead);
-    take_stock(f, t);
+    take_stock(f);
     Spot spot = {.stride = f->stride, .area = f->area, .slot = slot, .level = halves(scale[0], 15), .fine = quarters(scale[0])};
     for (int y = 0; y < t->height && !run->coder.failed; y++)
         for (int x = 0, o = f->first + y * f->stride; x < t->width; x++, o++) {

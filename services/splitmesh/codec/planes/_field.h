@@ -1,6 +1,13 @@
 /* What both ends know around an element, and which cells that names: the second layer of `_core.c`. */
 #include "_arithmetic.h"
 
+/* Loops over whole planes are compiled a second time for wider registers; which is taken is decided at run time. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define WIDE __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE
+#endif
+
 /* -- contexts ----------------------------------------------------------------------------------------------------- */
 
 enum { LEVELS = 16, DUES = 16, NEAR = 10, SHADES = 24, SIZES = 32, RATIOS = 16 };
@@ -29,6 +36,14 @@ static inline int quarters(uint32_t v) {
     if (v == 0) return 0;
     int top = 31 - __builtin_clz(v);
     return 4 * top + (int)(((uint64_t)v << 2 >> top) & 3) + 1;
+}
+
+/* The same for 1 … 2^24 − 1, without a branch: such numbers are exact as floats, whose bits hold their logarithm. */
+static inline int quarters_small(int32_t v) {
+    float exact = (float)v;
+    uint32_t bits;
+    memcpy(&bits, &exact, sizeof bits);
+    return (int)(bits >> 21) - 4 * 127 + 1;
 }
 
 static inline int halves(uint32_t v, int most) {
@@ -83,7 +98,7 @@ static inline void note(Field *f, int k, int o, int value) {
     f->signs[at] = (int8_t)(value > 0 ? 1 : value < 0 ? 2 : 0);
 }
 
-static void around(const uint32_t *from, uint32_t *to, const Field *f) {
+static inline void around(const uint32_t *from, uint32_t *to, const Field *f) {
     int s = f->stride;
     for (int o = f->first; o < f->end; o++) {
         const uint32_t *p = from + o;
@@ -92,15 +107,16 @@ static void around(const uint32_t *from, uint32_t *to, const Field *f) {
 }
 
 /* How much the planes so far hold at and around every element, against what was expected of them. */
-static void take_stock(Field *f, const Tensor *t) {
+WIDE static void take_stock(Field *f) {
     around(f->seen, f->near_seen, f);
     around(f->expected, f->near_expected, f);
-    for (int y = 0; y < t->height; y++)
-        for (int x = 0, o = f->first + y * f->stride; x < t->width; x++, o++) {
-            int ratio = (quarters(f->seen[o] + 8) - quarters(f->expected[o] + 8) + 15) >> 1;
-            f->a_seen[o] = (uint8_t)HELD(ratio, 0, 15);
-            f->a_near[o] = (int8_t)(quarters(f->near_seen[o] + 32) - quarters(f->near_expected[o] + 32));
-        }
+    for (int o = f->first; o < f->end; o++) {
+        int ratio = (quarters_small((int32_t)f->seen[o] + 8) - quarters_small((int32_t)f->expected[o] + 8) + 15) >> 1;
+        f->a_seen[o] = (uint8_t)HELD(ratio, 0, 15);
+    }
+    for (int o = f->first; o < f->end; o++)
+        f->a_near[o] = (int8_t)(quarters_small((int32_t)f->near_seen[o] + 32) -
+                                quarters_small((int32_t)f->near_expected[o] + 32));
 }
 
 static void absorb(Field *f, const Tensor *t, int k) {
@@ -122,11 +138,14 @@ typedef struct {
     int offset[TAPS], weight[TAPS];
 } InPlane;
 
-enum { AT_ONCE = 16 };
+enum { AT_ONCE = 8 };
+
+typedef int16_t Narrow __attribute__((vector_size(2 * AT_ONCE)));
+typedef int32_t Wide __attribute__((vector_size(4 * AT_ONCE)));
 
 /* Adds up the taps on other planes for a whole plane; those on its own come back, for element by element. `planes` is
  * what lies at back 0, `special` what -1 means. Margins are added up too, they are not looked at. */
-static InPlane look_ahead(const Field *f, const int16_t *taps, int count, int k, const int16_t *planes,
+WIDE static InPlane look_ahead(const Field *f, const int16_t *taps, int count, int k, const int16_t *planes,
                           const int16_t *special, int32_t *ahead) {
     InPlane own = {0};
     const int16_t *from[TAPS];
@@ -145,10 +164,13 @@ static InPlane look_ahead(const Field *f, const int16_t *taps, int count, int k,
     }
     int o = f->first;
     for (; o + AT_ONCE <= f->end; o += AT_ONCE) {
-        int32_t sum[AT_ONCE] = {0};
-        for (int i = 0; i < others; i++)
-            for (int j = 0; j < AT_ONCE; j++) sum[j] += (int32_t)weight[i] * from[i][o + j];
-        memcpy(ahead + o, sum, sizeof sum);
+        Wide sum = {0};
+        for (int i = 0; i < others; i++) {
+            Narrow near;
+            memcpy(&near, from[i] + o, sizeof near);
+            sum += __builtin_convertvector(near, Wide) * (int32_t)weight[i];
+        }
+        memcpy(ahead + o, &sum, sizeof sum);
     }
     for (; o < f->end; o++) {
         int32_t sum = 0;
