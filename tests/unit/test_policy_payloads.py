@@ -169,3 +169,13 @@ def test_a_long_local_run_is_charged_for_the_frames_that_it_keeps_from_the_devic
     w.breaker.on_alive(0)
     alone = World([TRACK, replace(LOCAL, edge_ms=250.0)], track_kappa=3.0)
     assert Adaptive().decide(world=alone, seen=SEEN).point.place is Place.LOCAL, "nothing better is kept from anybody"
+
+
+def test_how_long_coding_takes_here_is_learnt() -> None:
+    """A plan for a device that is taken to be twelve times slower says so of its codecs too, which it need not be."""
+    w = world(FLOW, ALONE)
+    before = w.predicted_ms(FLOW, SEEN)
+    for _ in range(30):
+        w.on_encoded(ALONE, ALONE.encode_ms / 2)
+    assert w.encode_ms(FLOW) == pytest.approx(FLOW.encode_ms / 2)
+    assert before - w.predicted_ms(FLOW, SEEN) == pytest.approx(FLOW.encode_ms / 2)

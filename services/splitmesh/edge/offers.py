@@ -27,6 +27,7 @@ class Offers:
 
     def __init__(self, offloader: Offloader | None, world: World, bundle: Bundle) -> None:
         self._offloader = offloader
+        self._world = world
         self._codec = ThreadPoolExecutor(1, thread_name_prefix="edge-codec")
         self._coding = Coding(bundle)
         self._probes = Probes(world, (bundle.manifest.height, bundle.manifest.width))
@@ -133,7 +134,9 @@ class Offers:
     async def _timed(self, frame: OpenFrame, encode: Any) -> Any:
         start_ns = time.monotonic_ns()
         coded = await self._run(encode)
-        frame.timed("encode", start_ns, time.monotonic_ns())
+        end_ns = time.monotonic_ns()
+        frame.timed("encode", start_ns, end_ns)
+        self._world.on_encoded(frame.point, (end_ns - start_ns) / 1e6)
         return coded
 
     async def _run(self, work: Any, *arguments: Any) -> Any:

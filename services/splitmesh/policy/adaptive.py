@@ -181,7 +181,7 @@ class Adaptive:
     def _promise(self, point: OperatingPoint, world: World, seen: Observation) -> None:
         """If this frame will bring a key, the next ones need not bring theirs while it is made."""
         if point.remote and world.payloads.reference(point) is Reference.NONE:
-            lead_ms = seen.device_backlog_ms + world.edge_ms(point.edge_ms) + point.encode_ms
+            lead_ms = seen.device_backlog_ms + world.edge_ms(point.edge_ms) + world.encode_ms(point)
             self._keys_due_ns[point.cut, point.codec] = seen.now_ns + int(lead_ms * 1e6) + _SPARE_NS
 
     def _take(self, best: Forecast) -> Forecast:

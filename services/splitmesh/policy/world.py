@@ -50,6 +50,7 @@ class World:
         self.breaker = Breaker()
         self.track = TrackFidelity(kappa=track_kappa)
         self.gamma_edge = ScaleEstimator()
+        self.gamma_encode = ScaleEstimator()
         self._edge_late = OnlineQuantile(0.95, start=0.2)
         self._gamma_cloud: dict[str, ScaleEstimator] = {}
         self._last_worker = ""
@@ -65,6 +66,10 @@ class World:
         if profiled_ms > 0:
             self._edge_late.observe(measured_ms / (self.gamma_edge.value * profiled_ms) - 1)
         self.gamma_edge.observe(measured_ms, profiled_ms)
+
+    def on_encoded(self, point: OperatingPoint, measured_ms: float) -> None:
+        """A payload of `point` was coded, the wait for the codec thread included."""
+        self.gamma_encode.observe(measured_ms, point.encode_ms)
 
     def on_sent(
         self,
@@ -113,6 +118,10 @@ class World:
     def edge_ms(self, profiled_ms: float) -> float:
         return self.gamma_edge.value * profiled_ms
 
+    def encode_ms(self, point: OperatingPoint) -> float:
+        """Codecs don't run where models do: their times have a scale of their own."""
+        return self.gamma_encode.value * point.encode_ms
+
     def message_bytes(self, point: OperatingPoint, *, key: bool | None = None) -> float:
         """Expected size of the next request of `point` on the wire. key: it builds on nothing; None: as it is now."""
         as_key = self.payloads.needs_key(point) if key is None else key
@@ -131,7 +140,7 @@ class World:
             return TRACK_MS
         if point.place is Place.LOCAL:
             return seen.device_backlog_ms + self.edge_ms(point.edge_ms)
-        lead_ms = point.encode_ms
+        lead_ms = self.encode_ms(point)
         if point.place is Place.SPLIT:
             lead_ms += seen.device_backlog_ms + self.edge_ms(point.edge_ms)
         view = self.link.view(seen.now_ns)
