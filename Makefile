@@ -13,7 +13,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup lab test unit ci lint format type proto proto-write fuzz check-arm check-weights ship-plan integration e2e \
-	bench bench-lab bench-thin bench-overhead bench-track bench-codec bench-codec-speed bench-link models-report \
+	bench bench-coders bench-lab bench-thin bench-overhead bench-track bench-codec bench-codec-speed bench-link models-report \
 	soak docs lock lock-upgrade clean
 
 help: ## Show this list.
@@ -117,6 +117,9 @@ bench-thin: $(STAMP) ## Detection over 64 kbit/s: features against every frame c
 
 bench-overhead: $(STAMP) ## What decisions, codecs and telemetry cost per frame.
 	@$(BIN)/python -m bench.overhead $(ARGS)
+
+bench-coders: $(STAMP) ## Entropy coders for feature planes: bytes, and time per symbol.
+	@$(BIN)/python -m bench.entropy_coders $(ARGS)
 
 bench-track: $(STAMP) ## Carrying answers forward against repeating the last one.
 	@$(BIN)/python -m bench.track_fidelity $(ARGS)

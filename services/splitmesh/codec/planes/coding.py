@@ -5,6 +5,12 @@ sign one more; the answer's probability is a mix, in the logistic domain, of wha
 contexts say (neighbours, earlier planes around the same place, the component, the context's plane, the expected
 scale; Mahoney, "Adaptive Weighing of Context Models for Lossless Data Compression", 2005), and is coded by a binary
 arithmetic coder. All integer arithmetic: the same bytes on any machine.
+
+What was tried, on the default cut's features (64 planes of 19 × 19, four rates of 1.3 … 5.5 kB), bytes of photographs
+against the entropy of every plane with its own histogram: contexts of neighbours and of earlier planes' activity alone
+−9 %; the same with values predicted linearly from neighbours across planes −12 %, and with sizes predicted too −13 %;
+one context of both predictions, unmixed −12 %; five inputs instead of eight cost 0.4 %, two sets of mixing weights
+save 0.1 %. Frozen statistics instead of adapting ones cost 2 … 4 %. Differences to a reference frame: −35 %.
 """
 
 from __future__ import annotations
