@@ -6,11 +6,12 @@ contexts say (neighbours, earlier planes around the same place, the component, t
 scale; Mahoney, "Adaptive Weighing of Context Models for Lossless Data Compression", 2005), and is coded by a binary
 arithmetic coder. All integer arithmetic: the same bytes on any machine.
 
-What was tried, on the default cut's features (64 planes of 19 × 19, four rates of 1.3 … 5.5 kB), bytes of photographs
-against the entropy of every plane with its own histogram: contexts of neighbours and of earlier planes' activity alone
-−9 %; the same with values predicted linearly from neighbours across planes −12 %, and with sizes predicted too −13 %;
-one context of both predictions, unmixed −12 %; five inputs instead of eight cost 0.4 %, two sets of mixing weights
-save 0.1 %. Frozen statistics instead of adapting ones cost 2 … 4 %. Differences to a reference frame: −35 %.
+What was tried, on the default cut's features (64 planes of 19 × 19; steps of 1.3, 2, 3 and 4.6), bytes of photographs
+against each plane's own order-0 entropy, 5995 + 4278 + 2793 + 1506: contexts of neighbours and of what earlier planes
+hold −10 %; with values predicted linearly from neighbours across planes −13.5 %, with sizes predicted too −14 %; one
+context of both predictions, nothing mixed −12.6 %; five inputs as here −13.7 %; two sets of mixing weights a further
+0.1 %; statistics that do not adapt to the payload 4 % more. Differences to a reference frame: a third less than their
+entropy. Deciding what a bit is worth: −6 % at equal squared error.
 """
 
 from __future__ import annotations
