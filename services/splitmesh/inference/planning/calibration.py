@@ -16,7 +16,7 @@ from splitmesh.inference.planning.parity import Part, open_part
 from splitmesh.inference.planning.rates import Measured, coder_rates, cut_rates, picture_coders
 from splitmesh.inference.planning.stages import Step, slice_of
 from splitmesh.inference.planning.tabled import Tuned, beside, table_rates, tuned
-from splitmesh.inference.planning.tables import fit_cut, fit_notes, frames_to_fit
+from splitmesh.inference.planning.tables import fit_cut, fit_notes, frames_to_fit, rows_to_fit
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.plan.bundle.draft import BundleDraft
 from splitmesh.plan.footage import Footage, Sample
@@ -61,7 +61,7 @@ class Calibration:
         if not samples:
             return
         try:
-            table = fit_cut(self.whole, part, samples, step, runs=self.runs)
+            table = fit_cut(self.whole, part, samples, rows_to_fit(self.footage), step, runs=self.runs)
             self.tuned[part.name] = tuned(self.whole, part, table, self.evaluated)
         except CodecError as exc:
             self.notes.append(f"{part.name} has no calibration table: {exc.message}")

@@ -44,16 +44,23 @@ def fit_notes(footage: Footage) -> tuple[str, ...]:
     return (f"calibration tables are fitted to only {count} frames and their mirror images: more make codecs better",)
 
 
-def fit_cut(whole: Whole, part: Part, samples: Sequence[Sample], step: Step, *, runs: int) -> CompactTable:
+def fit_cut(
+    whole: Whole,
+    part: Part,
+    samples: Sequence[Sample],
+    rows: Sequence[Sequence[Sample]],
+    step: Step,
+    *,
+    runs: int,
+) -> CompactTable:
     """The table of a cut, its components by what noise in them costs the answer.
 
-    samples: at least one, in order. runs: of the tail, that may be spent on finding that out; where outputs do not
-    tell, all channels of a tensor count alike. Raises CodecError for tensors that no table can hold,
-    InferenceError if a part fails.
+    samples: at least one. rows: frames that follow each other; without any the table is for frames alone. runs: of
+    the tail, that may be spent on finding that out; where outputs do not tell, all channels of a tensor count alike.
+    Raises CodecError for tensors that no table can hold, InferenceError if a part fails.
     """
     features = _features(whole, part, evenly(samples, _most(part)), slice_of(step, 0, 3))
     table = fit_table(features, _metrics(whole, part, features, slice_of(step, 1, 3), runs))
-    rows = frames_in_rows(samples)
     if not rows:
         return table
     most = max(2, _most(part) // len(rows))
@@ -83,13 +90,9 @@ def _most(part: Part) -> int:
     return max(FEWEST, ELEMENTS // sum(map(math.prod, part.shapes.values())))
 
 
-def frames_in_rows(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """Those of `samples` that follow each other, at least two in a row, row after row."""
-    rows: list[list[Sample]] = [[]]
-    for sample in samples:
-        if not sample.follows(rows[-1][-1] if rows[-1] else None):
-            rows.append([])
-        rows[-1].append(sample)
+def rows_to_fit(footage: Footage) -> list[list[Sample]]:
+    """Frames that follow each other, of each video; none of them is evaluated on."""
+    rows = [[sample for sample in row if sample.for_fit] for _, row in footage.sequences]
     return [row for row in rows if len(row) > 1]
 
 
