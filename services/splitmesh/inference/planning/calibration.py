@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from splitmesh.codec.coders import JPEG, PictureKind
 from splitmesh.codec.registry import CODECS
-from splitmesh.errors import CodecError
+from splitmesh.errors import CodecError, InferenceError
 from splitmesh.inference.planning.examine import Kept
 from splitmesh.inference.planning.parity import Part, open_part
 from splitmesh.inference.planning.rates import Measured, coder_rates, cut_rates, picture_coders
@@ -63,7 +63,7 @@ class Calibration:
         try:
             table = fit_cut(self.whole, part, samples, rows_to_fit(self.footage), step, runs=self.runs)
             self.tuned[part.name] = tuned(self.whole, part, table, self.evaluated)
-        except CodecError as exc:
+        except (CodecError, InferenceError) as exc:  # of tensors moved out of what the tail is used to, too
             self.notes.append(f"{part.name} has no calibration table: {exc.message}")
         else:
             self.draft.add_table(part.name, table)
