@@ -23,6 +23,8 @@ class Verdict:
         self._deadline_ns = deadline_ns
         self._predicted_ms = predicted_ms
         self._probe = probe
+        self._promised = probe or decided_ns + predicted_ms * 1e6 <= deadline_ns
+        """It was expected in time. A key that is sent for the frames to come need not be, and then breaks nothing."""
         self._given = False
 
     def answered(self, now_ns: int) -> None:
@@ -31,12 +33,12 @@ class Verdict:
         self._give(now_ns, 1.0)
         if now_ns <= self._deadline_ns:
             self._world.breaker.on_success(now_ns)
-        else:
+        elif self._promised:
             self._world.breaker.on_miss(now_ns)
 
     def deadline_passed(self) -> None:
         now_ns = time.monotonic_ns()
-        if not self._given:
+        if not self._given and self._promised:
             self._give(now_ns, _CENSORED)
             self._world.breaker.on_miss(now_ns)
 
