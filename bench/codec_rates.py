@@ -203,7 +203,7 @@ def write(documents: Sequence[dict[str, Any]], out: Path) -> None:
 def panel_of(fold: Fold) -> Panel:
     comparison = fold.comparison
     count = comparison.frames["video"] + comparison.frames["images"]
-    return Panel(comparison, fold.best_cut, f"{comparison.model} on {fold.content} ({count}), cut {fold.best_cut}")
+    return Panel(comparison, fold.best_cut, f"{comparison.model} on {fold.content} ({count}), {fold.best_cut}")
 
 
 if __name__ == "__main__":

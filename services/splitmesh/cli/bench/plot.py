@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,7 @@ def draw(panels: Sequence[Panel], title: str) -> Figure:
         for first in range(0, len(panels), columns):
             every[first].set_ylabel(f"fidelity, {panels[first].comparison.measure}")
         _legend(figure, every[: len(panels)], most=5 * columns)
+        title = "\n".join(textwrap.wrap(title, 50 * columns))
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return figure
 
