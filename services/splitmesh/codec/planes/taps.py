@@ -29,8 +29,8 @@ LARGEST_WHOLE: Final = 2047
 ONE: Final = 4096
 """The weight that stands for 1."""
 
-_FAR: Final = 4
-"""Two elements to one side and two to the other."""
+_FAR: Final = 3
+"""From two elements before to one behind."""
 _CAUSAL: Final = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))
 _AROUND: Final = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 _EASE: Final = 1e-3
@@ -78,7 +78,7 @@ def _fit(examples: Sequence[tuple[I16, I16 | None]], planes: int, taps: int) -> 
 
 
 def _statistics(examples: Sequence[tuple[I16, I16 | None]], planes: int) -> F64:
-    """(9, 9, P, P): sum of x_i(p)·x_j(p + d) at [_FAR + dy, _FAR + dx, i, j], P planes and then contexts."""
+    """(7, 7, P, P): sum of x_i(p)·x_j(p + d) at [_FAR + dy, _FAR + dx, i, j], P planes and then contexts."""
     rows = planes if all(context is None for _, context in examples) else 2 * planes
     lags = range(-_FAR, _FAR + 1)
     total = np.zeros((len(lags), len(lags), rows, rows))
