@@ -248,9 +248,13 @@ def test_the_brokers_permissions_allow_what_each_side_does_and_not_the_others_pa
 def test_the_protocol_page_names_subjects_headers_codes_and_bytes_as_they_are() -> None:
     text = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
     for subject in (
-        subjects.infer("T", "M", "C"), subjects.worker("T", "W"), subjects.table("T", "W"), subjects.load("T"), subjects.cancel("T"),
+        subjects.infer("T", "M", "C"),
+        subjects.worker("T", "W"),
+        subjects.table("T", "W"),
+        subjects.load("T"),
+        subjects.cancel("T"),
         subjects.result("T", "E"),
-    ):  # fmt: skip
+    ):
         shown = subject.replace(".T", ".<tenant>").replace(".M", ".<model>").replace(".C", ".<cut>")
         assert f"`{shown.replace('.W', '.<worker>').replace('.E', '.<edge>')}`" in text
     assert f"queue group `{subjects.POOL}`" in text and f"`{subjects.WHOLE}` for the uncut model" in text
