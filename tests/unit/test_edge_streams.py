@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from splitmesh.edge import streams
 from splitmesh.edge.streams import (
+    CALM_FRAMES,
     MAX_IDLE_NS,
     MAX_REFUSALS,
     MAX_UNACKNOWLEDGED,
@@ -183,6 +185,27 @@ def test_a_lost_key_lets_another_go_at_once() -> None:
     assert stream.code(None, 0).key
 
 
+def test_after_a_calm_stretch_frames_build_on_what_is_still_under_way() -> None:
+    stream, told, _ = made()
+    for _ in range(CALM_FRAMES):
+        assert not go(stream).trusted
+    ahead = [stream.code(None, 0) for _ in range(3)]
+    assert [frame.payload.decode().partition("<-")[2] for frame in ahead] == [
+        str(frame.number - 1) for frame in ahead
+    ]
+    for frame in ahead:
+        assert frame.trusted and stream.send(frame) == "w-1"
+    stream.ended(ahead[0], End.ANSWERED, "w-1", 0)
+    assert stream.home == "w-1"
+    stream.ended(ahead[1], End.REFUSED, "w-1", 0)
+    assert stream.home == "" and told[-1] is Reference.NONE
+    key = stream.code(None, 0)
+    assert key.key and not key.trusted
+    stream.send(key)
+    stream.ended(key, End.ANSWERED, "w-1", 0)
+    assert not stream.code(None, 0).trusted, "calm is earned anew"
+
+
 def test_bounds() -> None:
     stream, _, _ = made()
     go(stream, now_ns=S)
@@ -194,9 +217,20 @@ def test_bounds() -> None:
         stream.check_room()
 
 
-@settings(max_examples=200)
-@given(st.lists(st.sampled_from(["code", "answer", "other", "refuse", "lose", "break", "reset", "overdue"])))
-def test_whatever_happens_a_frame_builds_on_what_its_own_worker_acknowledged(events: list[str]) -> None:
+@settings(max_examples=300)
+@given(
+    st.lists(st.sampled_from(["code", "code", "answer", "other", "refuse", "lose", "break", "reset", "overdue"])),
+    st.sampled_from([1, 2, CALM_FRAMES]),
+)
+def test_whatever_happens_a_frame_builds_on_what_its_own_worker_holds_or_gets_before(
+    events: list[str], calm: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams, "CALM_FRAMES", calm)
+        play(events)
+
+
+def play(events: list[str]) -> None:
     stream, told, _ = made()
     under_way: list[tuple[StreamFrame, str]] = []
     held: dict[tuple[int, str], set[int]] = {}
@@ -213,6 +247,8 @@ def test_whatever_happens_a_frame_builds_on_what_its_own_worker_acknowledged(eve
                 assert reference == "None"
             else:
                 assert int(reference) in held[int(life), under_way[-1][1]]
+            if frame.trusted:
+                held[int(life), under_way[-1][1]].add(frame.number)
         elif event == "reset":
             stream.reset()
         elif under_way and event == "overdue":
@@ -225,5 +261,7 @@ def test_whatever_happens_a_frame_builds_on_what_its_own_worker_acknowledged(eve
                 life = int(frame.payload.decode().partition(":")[0])
                 held.setdefault((life, worker), set()).add(frame.number)
             stream.ended(frame, end, "" if event == "lose" else worker, 0)
+            if frame.trusted and end is not End.ANSWERED:
+                held.pop((int(frame.payload.decode().partition(":")[0]), worker), None)
     assert len(stream._under_way) <= len(under_way)
     assert (told[-1:] == [Reference.ALIVE]) == bool(stream.home) or not told

@@ -17,9 +17,6 @@ from splitmesh.errors import CodecError
 
 F32 = npt.NDArray[np.float32]
 
-LAG = 1
-"""Frames that acknowledgements take: at 10 frames a second a round trip over most links."""
-
 
 class CompactFeatures:
     """ "compact" at one level of a table."""
@@ -51,10 +48,10 @@ def feature_coder(
 ) -> FeatureCoder:
     """A coder of a cut with `shapes` (wire name → wire shape). Raises CodecError for one whose table is missing.
 
-    Acknowledgements of "temporal" come `LAG` frames late.
+    "temporal" builds each frame on the one before it, as an edge does while nothing is lost.
     """
     if not CODECS[codec].table:
         return StatelessFeatures(codec, level, shapes)
     if table is None:
         raise CodecError(f"{codec} needs the cut's calibration table", advice="make the plan again on a video")
-    return CompactFeatures(level, table) if codec == "compact" else TemporalCoder(table, level, LAG)
+    return CompactFeatures(level, table) if codec == "compact" else TemporalCoder(table, level)

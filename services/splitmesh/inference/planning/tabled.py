@@ -11,7 +11,7 @@ import numpy as np
 from splitmesh.codec.coders import FeatureCoder
 from splitmesh.codec.compact.table import CompactTable
 from splitmesh.codec.registry import CODECS
-from splitmesh.codec.table_coders import LAG, CompactFeatures
+from splitmesh.codec.table_coders import CompactFeatures
 from splitmesh.codec.temporal.coder import TemporalCoder
 from splitmesh.inference.planning.parity import Part
 from splitmesh.inference.planning.rates import Measured, coder_rates, coder_tallies
@@ -63,7 +63,7 @@ def table_rates(
     """
     measured = coder_rates(whole, part, evaluated, _compact(by), slice_of(step, 0, 2))
     if consecutive and sum(map(math.prod, part.shapes.values())) <= MOST_ELEMENTS:
-        coders = [*_compact(by), *(TemporalCoder(by.table, level, LAG) for level in by.levels)]
+        coders = [*_compact(by), *(TemporalCoder(by.table, level) for level in by.levels)]
         moving = coder_rates(whole, part, consecutive, coders, slice_of(step, 1, 2))
         measured.extend(beside(measured, moving, anchor="compact"))
     measured.rows[:] = smoothed(measured.rows)
