@@ -15,7 +15,7 @@ from splitmesh.inference.planning.examine import Kept
 from splitmesh.inference.planning.parity import Part, open_part
 from splitmesh.inference.planning.rates import Measured, coder_rates, cut_rates, picture_coders
 from splitmesh.inference.planning.stages import Step, slice_of
-from splitmesh.inference.planning.tabled import Tuned, beside, table_rates, tuned
+from splitmesh.inference.planning.tabled import Tuned, beside, smoothed, table_rates, tuned
 from splitmesh.inference.planning.tables import fit_cut, fit_notes, frames_to_fit, rows_to_fit
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.plan.bundle.draft import BundleDraft
@@ -79,12 +79,15 @@ class Calibration:
         alone = [kind for kind in kinds if not CODECS[kind.codec].stateful]
         coders = [coder for kind in alone for coder in picture_coders(self.whole, kind)]
         found = coder_rates(self.whole, None, self.evaluated, coders, slice_of(step, 0, 2))
-        self.measured.extend(found)
+        all_kinds = Measured()
+        all_kinds.extend(found)
         streams = [kind for kind in kinds if CODECS[kind.codec].stateful]
         if streams and self.consecutive and JPEG in kinds:
             coders = [coder for kind in (JPEG, *streams) for coder in picture_coders(self.whole, kind)]
             moving = coder_rates(self.whole, None, self.consecutive, coders, slice_of(step, 1, 2))
-            self.measured.extend(beside(found, moving, anchor="jpeg"))
+            all_kinds.extend(beside(found, moving, anchor="jpeg"))
+        all_kinds.rows[:] = smoothed(all_kinds.rows)
+        self.measured.extend(all_kinds)
         step(1.0)
 
 

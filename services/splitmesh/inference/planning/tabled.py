@@ -72,10 +72,10 @@ def table_rates(
 
 
 def smoothed(rows: Sequence[RateRow]) -> list[RateRow]:
-    """`rows` with a fidelity that never falls from a level to a finer one: over tens of frames it is noisy."""
+    """`rows` with a fidelity that never falls where a level sends more: over tens of frames it is noisy."""
     found: list[RateRow] = []
     for codec in dict.fromkeys(row.codec for row in rows):
-        mine = sorted((row for row in rows if row.codec == codec), key=lambda row: row.level)
+        mine = sorted((row for row in rows if row.codec == codec), key=lambda row: row.bytes_mean)
         kept = rising([row.fidelity for row in mine])
         found += [row.model_copy(update={"fidelity": value}) for row, value in zip(mine, kept, strict=True)]
     return found
