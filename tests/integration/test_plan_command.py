@@ -78,6 +78,8 @@ def with_broken_tail(bundle: Bundle, out: Path) -> str:
                 )
                 bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 0.25, bias.name))
             draft.add_cut(entry.name, head, tail)
+            if (table := bundle.table(entry.name)) is not None:
+                draft.add_table(entry.name, table)
         facts = {name: getattr(bundle.plan, name) for name in PlanFile.model_fields if name != "files"}
         draft.publish(facts | {"rows": tuple(row for row in bundle.plan.rows if not row.variant)})
     return cut

@@ -22,6 +22,7 @@ CLIP = SHARED / "media" / "vtest.avi"
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(300),  # the plan is made within the first test
     pytest.mark.skipif(not (MODEL.exists() and CLIP.exists()), reason="needs the shared model and clip"),
 ]
 
@@ -78,7 +79,7 @@ def test_every_cut_and_the_picture_offer_something(built: tuple[Bundle, float]) 
     assert len({p.cut for p in remote}) >= 4
     for point in remote:
         assert 0.3 < point.fidelity <= 1.0
-        assert 500 < point.payload_bytes < 300_000
+        assert 40 < point.payload_bytes < 300_000
 
 
 def test_features_are_smaller_than_the_picture_at_the_same_answer(built: tuple[Bundle, float]) -> None:

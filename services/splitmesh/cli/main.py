@@ -131,6 +131,9 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def main() -> None:
+    # Threads of the matrix library would wait for each other in loops, on the core that a model runs on. Our matrices
+    # are small; who wants more threads says so. It reads this when it is loaded, which no command has done yet.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(run())
 
 

@@ -5,6 +5,7 @@ One cut is loaded at a time. Tables are fitted to frames that nothing is measure
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,13 +16,13 @@ from splitmesh.inference.planning.examine import Kept
 from splitmesh.inference.planning.parity import Part, open_part
 from splitmesh.inference.planning.rates import Measured, coder_rates, cut_rates, picture_coders
 from splitmesh.inference.planning.stages import Step, slice_of
-from splitmesh.inference.planning.tabled import Tuned, beside, smoothed, table_rates, tuned
+from splitmesh.inference.planning.tabled import MOST_ELEMENTS, Tuned, beside, smoothed, table_rates, tuned
 from splitmesh.inference.planning.tables import fit_cut, fit_notes, frames_to_fit, rows_to_fit
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.plan.bundle.draft import BundleDraft
 from splitmesh.plan.footage import Footage, Sample
 
-ROW_FRAMES = 32
+ROW_FRAMES = 24
 """Frames in a row that codecs with a memory are measured on, of each of at most `ROWS` videos."""
 ROWS = 2
 SHORTEST_ROW = 8
@@ -58,7 +59,7 @@ class Calibration:
 
     def _fit(self, part: Part, step: Step) -> None:
         samples = frames_to_fit(self.footage)
-        if not samples:
+        if not samples or sum(map(math.prod, part.shapes.values())) > MOST_ELEMENTS:
             return
         try:
             table = fit_cut(self.whole, part, samples, rows_to_fit(self.footage), step, runs=self.runs)

@@ -62,7 +62,7 @@ class PlanRequest:
     pictures: tuple[PictureKind, ...] = (JPEG,)
     """Ways to code the picture that are measured; those of a video library come from outside."""
 
-    fit_runs: int = 576
+    fit_runs: int = 384
     """Of each cut's tail at most, to find out which noise its answer feels; more make better calibration tables."""
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,9 +25,9 @@ LEVELS = 5
 """Measured of each codec; what lies between them is interpolated (`plan.rate_curve`)."""
 SEARCHED = (40, 128)
 """Levels between which useful ones lie: steps of eight deviations of the largest component to a 256th of one."""
-SEARCH_FRAMES = 8
+SEARCH_FRAMES = 6
 MOST_ELEMENTS = 100_000
-"""Of a cut that codecs with a memory are tried on: predicting a larger one takes longer than the whole model."""
+"""Of a cut that codecs with a table are tried on: coding a larger one takes longer than the whole model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def table_rates(
     Raises CodecError if nothing can be coded, InferenceError if the head fails.
     """
     measured = coder_rates(whole, part, evaluated, _compact(by), slice_of(step, 0, 2))
-    if consecutive and sum(map(math.prod, part.shapes.values())) <= MOST_ELEMENTS:
+    if consecutive:
         coders = [*_compact(by), *(TemporalCoder(by.table, level) for level in by.levels)]
         moving = coder_rates(whole, part, consecutive, coders, slice_of(step, 1, 2))
         measured.extend(beside(measured, moving, anchor="compact"))
