@@ -57,12 +57,12 @@ def test_six_offers_without_any_reply_open_it_in_any_case(predicted_ms: float) -
 
 def test_a_late_key_teaches_how_late_it_was_and_not_how_early_it_was_given_up() -> None:
     made = world()
-    before = made.lateness[Place.SPLIT].p_within(800.0, 700.0)
+    before = made.lateness[Place.SPLIT].p_within(800.0, 700.0, time.monotonic_ns())
     for _ in range(20):
         given, deadline_ns = verdict(made, 800.0)
         given.deadline_passed()
         given.answered(deadline_ns + 600 * MS)
-    assert made.lateness[Place.SPLIT].p_within(800.0, 700.0) < before
+    assert made.lateness[Place.SPLIT].p_within(800.0, 700.0, time.monotonic_ns()) < before
 
 
 def test_a_probe_teaches_nothing_about_lateness() -> None:

@@ -43,7 +43,7 @@ def world(*, gamma: float = 6.0, bps: float = 1e7, base_ms: float = 25.0, breake
         w.on_reply(key, FINE, now_ns, "worker", RemoteTimes(0.2, 0.3, 8.5, 0))
     for place in (Place.LOCAL, Place.SPLIT, Place.FRAME):
         for _ in range(30):
-            w.on_result(place, 100, 100)
+            w.on_result(place, 100, 100, SEEN.now_ns)
     if breaker_closed:
         w.breaker.on_success(SEEN.now_ns - 2 * MS)
         w.breaker.on_success(SEEN.now_ns - 1 * MS)
@@ -71,6 +71,17 @@ def test_adaptive(name: str) -> None:
     make_world, seen, expected = SITUATIONS[name]
     decision = Adaptive().decide(world=make_world(), seen=seen)
     assert decision.point.name == expected, (decision.reason, [f.to_json() for f in decision.runners_up])
+
+
+def test_over_a_link_of_unknown_rate_nothing_large_is_sent() -> None:
+    """Five pictures of 24 kB would keep a link of 64 kbit/s busy for 15 s."""
+    w = World((TRACK, LOCAL, PICTURE), track_kappa=5)
+    for _ in range(2):
+        w.breaker.on_success(SEEN.now_ns - MS)
+    decision = Adaptive().decide(world=w, seen=replace(SEEN, budget_ms=390, device_backlog_ms=300))
+    assert decision.point.name == "track"
+    picture = next(f for f in decision.runners_up if f.point is PICTURE)
+    assert picture.predicted_ms < 100 and picture.p_hit < 0.1
 
 
 def test_a_decision_says_why_and_what_else_there_was() -> None:
@@ -161,7 +172,7 @@ def varied(gamma: float) -> World:
     for _ in range(10):
         w.on_device(14 * gamma, 14)
     for _ in range(30):
-        w.on_result(Place.LOCAL, 100, 100)
+        w.on_result(Place.LOCAL, 100, 100, SEEN.now_ns)
     return w
 
 

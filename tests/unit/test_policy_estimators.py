@@ -57,20 +57,29 @@ def test_lateness_is_calibrated_on_log_normal_errors() -> None:
     rng = random.Random(4)
     late = LatenessEstimator()
     for _ in range(64):
-        late.observe(100 * math.exp(rng.gauss(0, 0.15)), 100)
-    assert late.p_within(100, 100) == pytest.approx(0.5, abs=0.15)
-    assert late.p_within(100, 150) > 0.95
-    assert late.p_within(100, 65) < 0.05
-    assert late.p_within(100, 0) == 0
-    assert late.p_within(100, 120) > late.p_within(110, 120)
+        late.observe(100 * math.exp(rng.gauss(0, 0.15)), 100, 0)
+    assert late.p_within(100, 100, 0) == pytest.approx(0.5, abs=0.15)
+    assert late.p_within(100, 150, 0) > 0.95
+    assert late.p_within(100, 65, 0) < 0.05
+    assert late.p_within(100, 0, 0) == 0
+    assert late.p_within(100, 120, 0) > late.p_within(110, 120, 0)
 
 
 def test_lateness_learns_that_predictions_are_too_rosy() -> None:
     late = LatenessEstimator()
-    rosy = late.p_within(100, 130)
+    rosy = late.p_within(100, 130, 0)
     for _ in range(32):
-        late.observe(200, 100)
-    assert late.p_within(100, 130) < 0.15 < rosy
+        late.observe(200, 100, 0)
+    assert late.p_within(100, 130, 0) < 0.15 < rosy
+
+
+def test_what_went_wrong_long_ago_counts_no_more() -> None:
+    late = LatenessEstimator()
+    rosy = late.p_within(100, 130, 0)
+    for _ in range(32):
+        late.observe(200, 100, 0)
+    soon, later = late.p_within(100, 130, 2_000_000_000), late.p_within(100, 130, 30_000_000_000)
+    assert soon < 0.2 and later > 0.9 * rosy
 
 
 def test_track_fidelity_starts_from_the_plan_and_falls_with_age_and_motion() -> None:

@@ -152,3 +152,20 @@ def test_a_link_a_hundred_times_slower_than_thought_is_learnt_between_small_mess
         now_ns += 46 * MS
         estimator.on_delivered(f"small {index}", now_ns, remote_ms=0)
     assert 50_000 < estimator.bandwidth_bps < 80_000 and 20 < estimator.base_ms < 60
+
+
+@pytest.mark.parametrize("rate_bps", [64e3, 1e6, 1e7])
+def test_an_unknown_rate_is_a_doubt_about_large_payloads_until_two_probes_are_back(rate_bps: float) -> None:
+    estimator, link = LinkEstimator(), FifoLink(rate_bps, 80.0)
+    assert estimator.doubt_ms(40_000) > 1000 > 50 > estimator.doubt_ms(500)
+    play(estimator, link, sizes=[50, 718, 50, 718], period_ms=300.0)
+    truth_ms = 40_000 * 8 / rate_bps * 1e3
+    assert estimator.transfer_ms(40_000) + estimator.doubt_ms(40_000) > 0.95 * truth_ms
+    assert estimator.doubt_ms(718) < 10
+    assert min(rate_bps, 2e6) * 0.65 < estimator.bandwidth_bps < rate_bps * 1.35  # small probes tell slow from fast
+
+
+def test_a_link_well_known_leaves_no_doubt() -> None:
+    estimator = LinkEstimator()
+    play(estimator, FifoLink(1e7, 20.0), sizes=[9_000, 13_000, 17_000] * 20, period_ms=40.0)
+    assert estimator.doubt_ms(40_000) < 0.25 * estimator.transfer_ms(40_000)

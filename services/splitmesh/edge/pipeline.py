@@ -87,8 +87,9 @@ class Pipeline:
             self._settle_inferred(frame, Outcome.LOCAL, self._device.take(frame, job, "local"))
         else:
             self._settle_tracked(frame, "the local run was late")
-            late_ms = (time.monotonic_ns() - frame.decided_ns) / 1e6 * _CENSORED
-            self._world.on_result(Place.LOCAL, late_ms, frame.decision.chosen.predicted_ms)
+            now_ns = time.monotonic_ns()
+            late_ms = (now_ns - frame.decided_ns) / 1e6 * _CENSORED
+            self._world.on_result(Place.LOCAL, late_ms, frame.decision.chosen.predicted_ms, now_ns)
             self._refresh_from(frame, job, "local", Outcome.LOCAL)
 
     async def _split(self, frame: OpenFrame) -> None:
@@ -210,7 +211,7 @@ class Pipeline:
         frame.timed("postprocess", start_ns, time.monotonic_ns())
         if outcome is Outcome.LOCAL and frame.point.place is Place.LOCAL:
             elapsed_ms = (start_ns - frame.decided_ns) / 1e6
-            self._world.on_result(Place.LOCAL, elapsed_ms, frame.decision.chosen.predicted_ms)
+            self._world.on_result(Place.LOCAL, elapsed_ms, frame.decision.chosen.predicted_ms, start_ns)
         self._settlement.settle(frame, outcome, mapped)
         self._observe(frame, outcome, mapped)
 

@@ -56,4 +56,5 @@ class Verdict:
     def _give(self, now_ns: int, factor: float) -> None:
         self._given = True
         if not self._probe:
-            self._world.on_result(self._place, factor * (now_ns - self._decided_ns) / 1e6, self._predicted_ms)
+            actual_ms = factor * (now_ns - self._decided_ns) / 1e6
+            self._world.on_result(self._place, actual_ms, self._predicted_ms, now_ns)

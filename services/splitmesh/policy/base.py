@@ -23,4 +23,4 @@ def forecast(
 ) -> Forecast:
     """What `point` gives for this frame; `key` as in `World.message_bytes`."""
     predicted_ms = world.predicted_ms(point, seen, key=key)
-    return Forecast(point, predicted_ms, world.p_hit(point, predicted_ms, seen.budget_ms), utility)
+    return Forecast(point, predicted_ms, world.p_hit(point, predicted_ms, seen, key=key), utility)

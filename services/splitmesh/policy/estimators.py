@@ -52,24 +52,27 @@ class LatenessEstimator:
     """The distribution of `ln(T / T̂)`: gives `P(T ≤ D)` for a prediction `T̂`.
 
     The last 64 residuals, weighted by recency and smoothed by a logistic kernel, over a log-normal prior worth
-    four observations, so that the first frames are neither certain nor hopeless.
+    four observations, so that the first frames are neither certain nor hopeless. They fade with time too: what went
+    wrong during an outage must not keep a place from ever being tried again.
     """
 
     _KERNEL = 0.04
+    _FADE_NS = 5e9
     _PRIOR_WEIGHT = 4.0
     _PRIOR_SIGMA = 0.2
 
     def __init__(self, *, window: int = 64, half_life: float = 24.0) -> None:
-        self._residuals: deque[float] = deque(maxlen=window)
+        self._residuals: deque[tuple[float, int]] = deque(maxlen=window)
+        """(ln(T / T̂), when)."""
         self._decay = 0.5 ** (1 / half_life)
         self._cache: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
 
-    def observe(self, actual_ms: float, predicted_ms: float) -> None:
+    def observe(self, actual_ms: float, predicted_ms: float, now_ns: int) -> None:
         if actual_ms > 0 and predicted_ms > 0:
-            self._residuals.append(math.log(actual_ms / predicted_ms))
+            self._residuals.append((math.log(actual_ms / predicted_ms), now_ns))
             self._cache = None
 
-    def p_within(self, predicted_ms: float, budget_ms: float) -> float:
+    def p_within(self, predicted_ms: float, budget_ms: float, now_ns: int) -> float:
         """P(T ≤ budget), in [0, 1]."""
         if budget_ms <= 0:
             return 0.0
@@ -78,13 +81,14 @@ class LatenessEstimator:
         if not self._residuals:
             return prior
         if self._cache is None:
-            residuals = np.asarray(self._residuals, np.float64)
+            residuals, times_ns = np.asarray(self._residuals, np.float64).T
             weights = self._decay ** np.arange(len(residuals) - 1, -1, -1, dtype=np.float64)
-            self._cache = residuals, weights
+            self._cache = residuals, weights * 0.5 ** ((self._residuals[-1][1] - times_ns) / self._FADE_NS)
         residuals, weights = self._cache
+        faded = float(0.5 ** (max(0, now_ns - self._residuals[-1][1]) / self._FADE_NS))
         z = np.clip((x - residuals) / self._KERNEL * 1.702, -40, 40)
-        below = float((weights / (1 + np.exp(-z))).sum())
-        total = float(weights.sum())
+        below = faded * float((weights / (1 + np.exp(-z))).sum())
+        total = faded * float(weights.sum())
         return (below + self._PRIOR_WEIGHT * prior) / (total + self._PRIOR_WEIGHT)
 
 

@@ -47,7 +47,7 @@ def choose_fallback(
     remaining_ms = budget_ms - elapsed_ms - _MARGIN_MS
     p_reply = reply_probability(point, world, now_ns, elapsed_ms, budget_ms, predicted_ms)
     resume_ms = device_backlog_ms + world.edge_ms(point.resume_ms)
-    p_resume = world.lateness[Place.LOCAL].p_within(resume_ms, remaining_ms)
+    p_resume = world.lateness[Place.LOCAL].p_within(resume_ms, remaining_ms, now_ns)
     wait = p_reply * point.fidelity + (1 - p_reply) * a_track
     either = p_resume + (1 - p_resume) * p_reply
     resume = either + (1 - either) * a_track
@@ -66,8 +66,8 @@ def reply_probability(
     if world.link.view(now_ns).stalled_ms > _STALL_MS or not world.breaker.closed:
         return 0.0
     late = world.lateness[point.place]
-    by_now = late.p_within(predicted_ms, elapsed_ms)
-    by_deadline = late.p_within(predicted_ms, budget_ms - _MARGIN_MS)
+    by_now = late.p_within(predicted_ms, elapsed_ms, now_ns)
+    by_deadline = late.p_within(predicted_ms, budget_ms - _MARGIN_MS, now_ns)
     if by_now >= 0.995:
         return 0.0
     return max(0.0, (by_deadline - by_now) / (1 - by_now))

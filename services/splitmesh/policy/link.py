@@ -18,6 +18,8 @@ _MIN_MS_PER_KB = 8e-5
 _MAX_MS_PER_KB = 800.0
 _FIRST_DOUBT_MS_PER_KB = 40.0
 """Standard deviation before anything was measured: a link of 100 kbit/s is no surprise."""
+_SETTLED_DOUBT = 0.25
+"""Standard deviation over rate that following a moving link leaves; what is within it is no doubt."""
 _CUSUM_SLACK = 0.7
 _CUSUM_LIMIT = 4.0
 
@@ -108,6 +110,11 @@ class LinkEstimator:
         """Time the bytes alone occupy the link."""
         return size_bytes / _KB * self._ms_per_kb
 
+    def doubt_ms(self, size_bytes: float) -> float:
+        """What a standard deviation of the rate, beyond that of a link well known, would add to `transfer_ms`."""
+        doubt = math.sqrt(self._p_ss) - _SETTLED_DOUBT * self._ms_per_kb
+        return size_bytes / _KB * max(0.0, doubt)
+
     def network_ms(self, size_bytes: float, now_ns: int) -> float:
         """Wait behind what is under way, plus crossing, plus base delay."""
         backlog_ms, _ = self._backlog(now_ns)
@@ -157,8 +164,9 @@ class LinkEstimator:
         gain_s = (p_bs + kb * p_ss) / spread
         self._base_ms = max(0.05, self._base_ms + gain_b * residual)
         rate = self._ms_per_kb + gain_s * residual
-        # One sample may quarter or triple the time per byte, never more: it can't turn negative.
-        self._ms_per_kb = min(max(rate, self._ms_per_kb / 4, _MIN_MS_PER_KB), self._ms_per_kb * 3, _MAX_MS_PER_KB)
+        # One sample may quarter the time per byte, or triple it or move it by what was in doubt: never turn it over.
+        most = max(self._ms_per_kb * 3, self._ms_per_kb + 2 * math.sqrt(p_ss))
+        self._ms_per_kb = min(max(rate, self._ms_per_kb / 4, _MIN_MS_PER_KB), most, _MAX_MS_PER_KB)
         self._p_bb = max(1e-4, p_bb - gain_b * (p_bb + kb * p_bs))
         self._p_ss = max(1e-9, p_ss - gain_s * (p_bs + kb * p_ss))
         self._p_bs = p_bs - gain_b * (p_bs + kb * p_ss)

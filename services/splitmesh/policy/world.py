@@ -104,9 +104,9 @@ class World:
         self._cloud_wait_ms += _WAIT_WEIGHT * (predicted_wait_ms - self._cloud_wait_ms)
         self.breaker.on_alive(now_ns)
 
-    def on_result(self, place: Place, actual_ms: float, predicted_ms: float) -> None:
+    def on_result(self, place: Place, actual_ms: float, predicted_ms: float, now_ns: int) -> None:
         """A decided frame took `actual_ms` from decision to answer (or at least that long, if it was given up)."""
-        self.lateness[place].observe(actual_ms, predicted_ms)
+        self.lateness[place].observe(actual_ms, predicted_ms, now_ns)
 
     # -- questions ------------------------------------------------------------------------------------------------
 
@@ -149,8 +149,15 @@ class World:
         crossing_ms = wait_ms + self.link.transfer_ms(self.message_bytes(point, key=key)) + self.link.base_ms
         return lead_ms + crossing_ms + self.remote_ms(point)
 
-    def p_hit(self, point: OperatingPoint, predicted_ms: float, budget_ms: float) -> float:
-        return self.lateness[point.place].p_within(predicted_ms, budget_ms - _MARGIN_MS)
+    def p_hit(
+        self, point: OperatingPoint, predicted_ms: float, seen: Observation, *, key: bool | None = None
+    ) -> float:
+        """P(result within the budget) of what is predicted to take `predicted_ms`. While the link's rate is in doubt,
+        large payloads are taken to be slow: sent in good hope, they would be in the way of all that follows.
+        """
+        if point.remote:
+            predicted_ms += self.link.doubt_ms(self.message_bytes(point, key=key))
+        return self.lateness[point.place].p_within(predicted_ms, seen.budget_ms - _MARGIN_MS, seen.now_ns)
 
     def resume_at_ms(self, point: OperatingPoint, budget_ms: float) -> float:
         """When the fallback timer of a SPLIT fires: `deadline − q95(tail) − margin`, ms from the decision."""
