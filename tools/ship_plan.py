@@ -12,6 +12,7 @@ import argparse
 import math
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from splitmesh.codec.registry import CODECS
@@ -33,6 +34,9 @@ VIDEOS = (".mp4", ".avi", ".mkv")
 MEASURED_ON = ("vtest.avi",)
 TABLE_BYTES = 200_000
 """Of all tables together; cuts that serve a thin link least go without."""
+PATIENCE = 4.0
+FIT_RUNS = 3072
+"""What ships is measured once and used by many."""
 TABLE_FIDELITY = 0.95
 """Cuts are compared by what "compact" sends to keep it."""
 
@@ -68,6 +72,7 @@ def make(name: str, media: Path) -> tuple[PlanFile, dict[str, bytes]]:
     footage = read_footage([str(path) for path in videos], [], model.manifest, told)
     with tempfile.TemporaryDirectory() as folder:
         request = plan_request(model, threads=1, providers=("cpu",), pictures=picture_kinds())
+        request = replace(request, patience=PATIENCE, fit_runs=FIT_RUNS)
         return shippable(make_plan(request, footage, Path(folder) / "ship.plan", told))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plan_folders import facts, row
 
-from splitmesh.plan.bundle.points import MAX_PAYLOAD_BYTES, operating_points
+from splitmesh.plan.bundle.points import MAX_PAYLOAD_BYTES, operating_point, operating_points
 from splitmesh.plan.bundle.schema import PartTiming, PlanFile, ProfileFile
 from splitmesh.plan.pareto import pareto
 from splitmesh.policy.point import OperatingPoint, Place
@@ -20,9 +21,14 @@ PARTS = {"full": 20.0, "head early": 5.0, "tail early": 15.0, "head late": 12.0,
 def points(rows: list[dict[str, Any]], *, slowdown: float = 1.0, limit: int = 16, **parts: float) -> tuple[Any, ...]:
     """parts: times besides `PARTS`, "_" for a space; every row's coding takes 0.5 and 0.3 ms unless it is there."""
     plan = PlanFile.model_validate(facts(rows=rows, files={}))
+    profile = profile_of(plan, {**PARTS, **{name.replace("_", " "): ms for name, ms in parts.items()}}, slowdown)
+    return operating_points(plan, profile, limit=limit)
+
+
+def profile_of(plan: PlanFile, parts: dict[str, float], slowdown: float) -> ProfileFile:
     coding = {f"{step} {r.point}": ms for r in plan.rows for step, ms in (("encode", 0.5), ("decode", 0.3))}
-    times = {**PARTS, **coding, **{name.replace("_", " "): ms for name, ms in parts.items()}}
-    profile = ProfileFile(
+    times = coding | parts
+    return ProfileFile(
         plan_sha256="0" * 64,
         device_class="test",
         device="test",
@@ -32,7 +38,6 @@ def points(rows: list[dict[str, Any]], *, slowdown: float = 1.0, limit: int = 16
         edge_slowdown=slowdown,
         times={name: PartTiming(p50_ms=ms, p95_ms=9 * ms, runs=9) for name, ms in times.items() if ms >= 0},
     )
-    return operating_points(plan, profile, limit=limit)
 
 
 def test_points_carry_what_was_measured_under_documented_names() -> None:
@@ -175,3 +180,46 @@ def test_points_with_a_memory_stand_beside_those_without_and_know_what_a_key_cos
     for level in levels:
         assert found[f"split/early/temporal-{level}"].key_bytes == 400.0 * level
         assert found[f"split/early/compact-{level}"].key_bytes == 0.0
+
+
+def test_a_codec_with_a_continuous_knob_has_points_between_its_measured_levels() -> None:
+    rows = [
+        row("early", "temporal", 80, 500.0, 0.9) | {"key_bytes": 2000.0},
+        row("early", "temporal", 92, 2000.0, 0.98) | {"key_bytes": 5000.0},
+        row("early", "u8zstd", 4, 9000.0, 0.95),
+        row("early", "u8zstd", 8, 40000.0, 0.99),
+    ]
+    times = {"encode_split/early/temporal-80": 1.0, "encode_split/early/temporal-92": 4.0}
+    found = [p for p in points(rows, limit=64, **times) if p.place is Place.SPLIT]
+    assert [p.level for p in found if p.codec == "u8zstd"] == [4, 8]
+    moving = [p for p in found if p.codec == "temporal"]
+    assert [p.level for p in moving] == [80, 82, 84, 86, 88, 90, 92]
+    middle = moving[3]
+    assert middle.name == "split/early/temporal-86"
+    assert middle.payload_bytes == pytest.approx(1000, rel=0.01) and middle.key_bytes == pytest.approx(3162, rel=0.01)
+    assert middle.fidelity == pytest.approx(0.94) and middle.encode_ms == pytest.approx(2.5)
+    assert (middle.edge_ms, middle.cloud_ms, middle.resume_ms) == (5.0, 15.0, 15.0)
+    assert all(fine.payload_bytes <= 1.31 * coarse.payload_bytes for coarse, fine in pairwise(moving))
+
+
+def test_a_codec_measured_at_one_level_has_that_one() -> None:
+    found = points([row("early", "temporal", 80, 500.0, 0.9) | {"key_bytes": 2000.0}])
+    assert [p.name for p in found] == ["local", "split/early/temporal-80", "track"]
+
+
+def test_any_level_between_measured_ones_can_be_asked_for_by_name() -> None:
+    rows = [
+        row("", "h264", 20, 2000.0, 0.97) | {"key_bytes": 9000.0},
+        row("", "h264", 32, 400.0, 0.88) | {"key_bytes": 3000.0},
+        row("early", "u8zstd", 4, 9000.0, 0.95),
+        row("early", "u8zstd", 8, 40000.0, 0.99),
+    ]
+    plan = PlanFile.model_validate(facts(rows=rows, files={}))
+    profile = profile_of(plan, PARTS, 1.0)
+    asked = operating_point(plan, profile, "frame/h264-27")
+    assert (
+        asked is not None and asked.level == 27 and 400 < asked.payload_bytes < 2000 and 0.88 < asked.fidelity < 0.97
+    )
+    assert operating_point(plan, profile, "split/early/u8zstd-8") is not None
+    for name in ("split/early/u8zstd-6", "frame/h264-33", "frame/h264-19", "local", "nonsense", ""):
+        assert operating_point(plan, profile, name) is None

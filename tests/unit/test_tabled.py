@@ -70,6 +70,7 @@ def test_frames_in_a_row_are_of_the_longest_videos_and_none_is_fitted_to() -> No
     follows = [after.follows(before) for before, after in zip([None, *chosen], chosen, strict=False)]
     assert follows.count(False) == ROWS and not follows[0]
     assert len(frames_in_a_row(footage, 20)) == 20
+    assert {sample.clip for sample in frames_in_a_row(footage, 10_000, videos=3)} == {1, 3, 4}
     assert frames_in_a_row(footage, SHORTEST_ROW) == [] and frames_in_a_row(Footage(), 100) == []
 
 

@@ -27,7 +27,7 @@ from splitmesh.errors import BusUnavailable
 from splitmesh.media.prepare import Preparer
 from splitmesh.media.source import open_source
 from splitmesh.plan.bundle.read import Bundle
-from splitmesh.policy.baselines import LocalOnly, make_policy
+from splitmesh.policy.baselines import LocalOnly, fixed_point, make_policy
 from splitmesh.policy.world import World
 from splitmesh.provision.parts import log_stages
 from splitmesh.provision.plan import provide_plan
@@ -79,8 +79,9 @@ async def _compose(
     settings: EdgeSettings, bundle: Bundle, metrics: Metrics, closing: contextlib.AsyncExitStack
 ) -> tuple[EdgeService, Settlement]:
     """Everything the loop needs, in the order of need; `closing` undoes it in reverse."""
-    world = World(bundle.points, track_kappa=bundle.track_kappa)
-    policy = make_policy(settings.policy, bundle.points, uplink_budget_bps=settings.uplink_budget_bps or None)
+    points = bundle.points_with(fixed_point(settings.policy))
+    world = World(points, track_kappa=bundle.track_kappa)
+    policy = make_policy(settings.policy, points, uplink_budget_bps=settings.uplink_budget_bps or None)
     tracing = Tracing(
         "edge",
         instance=settings.name,
@@ -97,7 +98,7 @@ async def _compose(
     offers = Offers(offloader, world, bundle)
     closing.callback(offers.close)
     parts = await asyncio.to_thread(
-        Parts, bundle, threads=settings.threads, points=bundle.points, providers=settings.providers
+        Parts, bundle, threads=settings.threads, points=points, providers=settings.providers
     )
     device = Device(slowdown=settings.edge_slowdown)
     closing.push_async_callback(asyncio.to_thread, device.close)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from splitmesh.policy.point import OperatingPoint
 
-LIMIT = 16
+LIMIT = 24
 STEP = 1.1
 """Times that differ by less than 10% are the same: timing noise must not decide what is dominated."""
 _LEAST_MS = 0.05

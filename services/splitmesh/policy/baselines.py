@@ -56,6 +56,11 @@ class Static:
         return ""
 
 
+def fixed_point(name: str) -> str:
+    """The operating point that policy `name` always chooses; "" for the others."""
+    return name.removeprefix("static:") if name.startswith("static:") else ""
+
+
 def make_policy(name: str, points: tuple[OperatingPoint, ...], *, uplink_budget_bps: float | None = None) -> Policy:
     """`adaptive`, `local-only` (or `local`), `cloud-only` (or `cloud`: the best picture codec, always),
     `static:<operating point>`.
@@ -74,9 +79,9 @@ def make_policy(name: str, points: tuple[OperatingPoint, ...], *, uplink_budget_
         if not pictures:
             raise SettingsError("this plan has no picture codec for cloud-only", key="policy")
         return Static(max(pictures, key=lambda p: p.fidelity).name, name="cloud-only")
-    if name.startswith("static:") and name.removeprefix("static:") in names:
-        return Static(name.removeprefix("static:"))
-    if name.startswith("static:"):
-        raise SettingsError(f"no operating point {name!r}", key="policy", advice="one of " + ", ".join(names))
+    if fixed_point(name) in names:
+        return Static(fixed_point(name))
+    if fixed_point(name):
+        raise SettingsError(f"no operating point {name!r}", key="policy", advice="a level between measured ones, or one of " + ", ".join(names))
     known = "adaptive, local-only, cloud-only, static:<operating point>"
     raise SettingsError(f"unknown policy {name!r}", key="policy", advice=f"one of {known}")

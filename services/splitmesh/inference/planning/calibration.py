@@ -23,8 +23,9 @@ from splitmesh.plan.bundle.draft import BundleDraft
 from splitmesh.plan.footage import Footage, Sample
 
 ROW_FRAMES = 24
-"""Frames in a row that codecs with a memory are measured on, of each of at most `ROWS` videos."""
+"""Frames in a row that codecs with a memory are measured on, of each video."""
 ROWS = 2
+"""Videos, unless there is more time."""
 SHORTEST_ROW = 8
 
 
@@ -92,9 +93,9 @@ class Calibration:
         step(1.0)
 
 
-def frames_in_a_row(footage: Footage, affordable: int) -> list[Sample]:
-    """At most `affordable` frames to measure codecs with a memory on: of the longest videos, none fitted to."""
+def frames_in_a_row(footage: Footage, affordable: int, *, videos: int = ROWS) -> list[Sample]:
+    """At most `affordable` frames to measure codecs with a memory on: of the longest `videos`, none fitted to."""
     rows = [[sample for sample in row if not sample.for_fit] for _, row in footage.sequences]
-    chosen = sorted(rows, key=len, reverse=True)[:ROWS]
+    chosen = sorted(rows, key=len, reverse=True)[:videos]
     count = min(ROW_FRAMES, affordable // max(len(chosen), 1))
     return [sample for row in chosen if len(row) >= SHORTEST_ROW <= count for sample in row[:count]]

@@ -8,6 +8,7 @@ slow model gets is read off its graph, not off a clock.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from typing import Any
 import onnxruntime
 
 from splitmesh.inference.energy import energy_meter
-from splitmesh.inference.planning.calibration import Calibration, frames_in_a_row
+from splitmesh.inference.planning.calibration import ROWS, Calibration, frames_in_a_row
 from splitmesh.inference.planning.cutting import Cutting, cut_up
 from splitmesh.inference.planning.examine import Kept, Trial
 from splitmesh.inference.planning.finish import Finish
@@ -157,8 +158,9 @@ class _Making:
 
     def _evaluated(self) -> list[Sample]:
         """The frames that fidelity is measured on, as many as the model's static cost and its answers' size allow."""
-        runs = CALIBRATION_BUDGET_MS * WORK_PER_MS / (RUNS_PER_FRAME * max(self.cutting.work, 1.0))
-        count = max(FEWEST_EVALUATED, min(EVALUATED_FRAMES, int(runs)))
+        patience = self.request.patience
+        runs = patience * CALIBRATION_BUDGET_MS * WORK_PER_MS / (RUNS_PER_FRAME * max(self.cutting.work, 1.0))
+        count = max(FEWEST_EVALUATED, min(round(patience * EVALUATED_FRAMES), int(runs)))
         first = self.footage.evaluate[0]
         held = sum(value.nbytes for value in self.whole.reference(first).tensors.values())
         if held:
@@ -179,8 +181,12 @@ class _Making:
             self.request.providers,
             self.footage,
             evaluated,
-            consecutive=frames_in_a_row(self.footage, affordable // RUNS_PER_CONSECUTIVE),
-            runs=min(self.request.fit_runs, affordable),
+            consecutive=frames_in_a_row(
+                self.footage,
+                int(self.request.patience * (affordable // RUNS_PER_CONSECUTIVE)),
+                videos=math.ceil(self.request.patience * ROWS),
+            ),
+            runs=min(self.request.fit_runs, int(self.request.patience * affordable)),
         )
         found.run(kept, self.request.pictures, stage(self.progress, "fit"), stage(self.progress, "calibrate"))
         self.rows += found.measured.rows

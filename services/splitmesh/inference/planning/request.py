@@ -62,6 +62,8 @@ class PlanRequest:
     pictures: tuple[PictureKind, ...] = (JPEG,)
     """Ways to code the picture that are measured; those of a video library come from outside."""
 
+    patience: float = 1.0
+    """Fidelity is measured on so many times as many frames, in so many times the time."""
     fit_runs: int = 384
     """Of each cut's tail at most, to find out which noise its answer feels; more make better calibration tables."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from splitmesh.codec.registry import CODECS
+from splitmesh.plan.bundle.between import between
 from splitmesh.plan.bundle.schema import PlanFile, ProfileFile, RateRow
 from splitmesh.plan.pareto import LIMIT, STEP, pareto
 from splitmesh.policy.point import OperatingPoint, Place
@@ -18,7 +19,8 @@ OFFERED_CODECS = frozenset({"u8lz4", "u8zstd", "compact", "temporal", "jpeg", "w
 
 
 def operating_points(plan: PlanFile, profile: ProfileFile, *, limit: int = LIMIT) -> tuple[OperatingPoint, ...]:
-    """At most `limit` remote points (their Pareto set), plus "track", "local" and local variants; sorted by name.
+    """At most `limit` remote points (of the Pareto set of those measured and those between them), plus "track",
+    "local" and local variants; sorted by name.
 
     A variant (a quantised model or head, a smaller model) must pay. It must be at least 10 % faster on the edge than
     what it stands for: less is within the noise of timing, and the original has the better answers. And a local
@@ -39,7 +41,15 @@ def operating_points(plan: PlanFile, profile: ProfileFile, *, limit: int = LIMIT
                 remote.append(point)
         elif _faster(point.edge_ms, local.edge_ms) and point.fidelity >= LEAST_FIDELITY:
             points.append(point)
+    remote += between(remote, plan.rows)
     return tuple(sorted([*points, *pareto(remote, limit=limit)], key=lambda p: p.name))
+
+
+def operating_point(plan: PlanFile, profile: ProfileFile, name: str) -> OperatingPoint | None:
+    """The remote point `name`, offered or not, at any level between measured ones; None if the plan has none."""
+    measured = [point for row, point in _points(plan, _Times(profile)) if row.codec in OFFERED_CODECS]
+    known = [*measured, *between(measured, plan.rows, ratio=1.0 + 1e-6)]
+    return next((point for point in known if point.name == name), None)
 
 
 class _Times:

@@ -16,7 +16,7 @@ from splitmesh.errors import CodecError, ModelError
 from splitmesh.plan.answers.postprocess import PostprocessFn, build_postprocess
 from splitmesh.plan.answers.relabel import relabelled
 from splitmesh.plan.bundle import format as folder_format
-from splitmesh.plan.bundle.points import operating_points
+from splitmesh.plan.bundle.points import operating_point, operating_points
 from splitmesh.plan.bundle.schema import CutEntry, PlanFile, ProfileFile
 from splitmesh.plan.manifest import Manifest, parse_manifest
 from splitmesh.policy.point import OperatingPoint
@@ -53,6 +53,13 @@ class Bundle:
         if self.profile is None or not self.plan.calibrated:
             return ()
         return operating_points(self.plan, self.profile)
+
+    def points_with(self, name: str) -> tuple[OperatingPoint, ...]:
+        """`points`, and the one called `name` if there is such a one that is not offered."""
+        if not self.points or self.profile is None or name in {point.name for point in self.points}:
+            return self.points
+        further = operating_point(self.plan, self.profile, name)
+        return self.points if further is None else (*self.points, further)
 
     @property
     def track_kappa(self) -> float:
