@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plan_values import row
 
-from splitmesh.plan.level_search import CLOSE, WORST, spread_levels
+from splitmesh.plan.level_search import CLOSE, OCTAVES, STRIDE, WORST, spread_levels
 from splitmesh.plan.rate_curve import RateCurve, rising
 
 ROWS = [
@@ -108,3 +108,8 @@ def test_a_cut_that_never_keeps_much_still_has_levels(ceiling: float) -> None:
 
 def test_a_cut_that_any_level_keeps_has_few() -> None:
     assert spread_levels(lambda level: 1.0, low=40, high=120, count=6)[-1] == 40
+
+
+def test_frames_that_a_coarse_level_happens_to_keep_do_not_hide_the_finer_ones() -> None:
+    levels = spread_levels(lambda level: 0.97 if level >= 72 else 0.6, low=40, high=120, count=5)
+    assert levels[0] - levels[-1] == OCTAVES * STRIDE and 66 <= levels[-1] <= 72

@@ -14,6 +14,8 @@ STRIDE = 8
 """Levels from one look to the next: for the codecs of `codec.compact` an octave of the quantiser's step."""
 CLOSE = 0.003
 """Agreement within which a level is as good as the finest."""
+OCTAVES = 3
+"""Of steps that are looked at in any case: what few frames can't tell apart others can."""
 LEAST_SPAN = 0.1
 """Agreement that is given up from the first to the last level of a cut that keeps less than `WORST` at its best."""
 
@@ -31,9 +33,10 @@ def spread_levels(agreement: Callable[[int], float], *, low: int, high: int, cou
         seen.append(agreement(levels[-1]))
     levels.reverse()
     kept = rising(seen[::-1])
-    top = min(_crossing(levels, kept, kept[-1] - CLOSE) + STRIDE // 2, high)
-    bottom = min(_crossing(levels, kept, floor), top)
-    return tuple(sorted({round(level) for level in np.linspace(bottom, top, count)}, reverse=True))
+    bottom = _crossing(levels, kept, floor)
+    top = max(_crossing(levels, kept, kept[-1] - CLOSE) + STRIDE // 2, bottom + OCTAVES * STRIDE)
+    top = min(top, high)
+    return tuple(sorted({round(level) for level in np.linspace(min(bottom, top), top, count)}, reverse=True))
 
 
 def _crossing(levels: list[int], kept: list[float], wanted: float) -> int:

@@ -31,8 +31,7 @@ def quantise(z: F32, step: int, *, rounding: float = ROUNDING) -> I16:
     magnitude *= np.float32(UNIT / step)
     magnitude += np.float32(rounding)
     np.minimum(magnitude, np.float32(LARGEST_SYMBOL), out=magnitude)
-    symbols: I16 = magnitude.astype(np.int16)
-    np.negative(symbols, out=symbols, where=z < 0)
+    symbols: I16 = np.copysign(magnitude, z, out=magnitude).astype(np.int16)
     return symbols
 
 

@@ -28,25 +28,28 @@ def quantise_residual(residual: F32, scale: U16) -> I16:
     from the expected magnitude and from how much else there is around its position (Sullivan, "Efficient scalar
     quantization of exponential and Laplacian random variables", 1996).
     """
-    sizes = np.abs(residual)
+    _, height, width = residual.shape
+    flat = residual.reshape(-1)
     symbols = np.zeros(residual.shape, np.int16)
-    lively = np.nonzero(sizes > _LEAST)
-    some = np.minimum(sizes[lively], np.float32(LARGEST_SYMBOL - 1))
+    lively = np.flatnonzero(np.abs(flat) > np.float32(_LEAST))
+    plane, place = np.divmod(lively, height * width)
+    signed = flat[lively]
+    some = np.minimum(np.abs(signed), np.float32(LARGEST_SYMBOL - 1))
     first = (some > _FIRST) + (some > 1 + _FIRST).astype(np.float32)
-    around = np.zeros(residual.shape[1:], np.float32)
-    np.add.at(around, lively[1:], first)
+    around = np.bincount(place, first, height * width).astype(np.float32).reshape(height, width)
     due = scale.astype(np.float32) * np.float32(1 / 16)
-    expected = (_around(around)[lively[1:]] - first + 1) * due[lively[0]] / (9 * due.sum() + 1)
+    expected = (_around(around).reshape(-1)[place] - first + 1) * due[plane] / (9 * due.sum() + 1)
     bits = np.log2(1 + 1 / np.maximum(expected, np.float32(1e-3)))
-    rounded = np.maximum(some + np.float32(_ABOVE), 1).astype(np.int16)
+    rounded = np.maximum(some + np.float32(_ABOVE), 1)
     rounded[some < np.float32(PRICE) * (bits + 1) + np.float32(0.5)] = 0
-    symbols[lively] = np.where(residual[lively] < 0, -rounded, rounded)
+    symbols.reshape(-1)[lively] = np.copysign(rounded, signed).astype(np.int16)
     return symbols
 
 
 def _around(plane: F32) -> F32:
     """(H, W) sums of 3 × 3."""
-    wide = np.pad(plane, 1)
+    wide = np.zeros((plane.shape[0] + 2, plane.shape[1] + 2), np.float32)
+    wide[1:-1, 1:-1] = plane
     rows = wide[:-2] + wide[1:-1] + wide[2:]
     near: F32 = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
     return near

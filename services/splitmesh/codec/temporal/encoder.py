@@ -180,11 +180,12 @@ def _alone(keys: list[Layout], units: list[F32], step: int) -> Chosen:
 def _residual(layout: Layout, target: F32, step: int) -> I16:
     if layout.predicted is None:
         raise CodecError("a keyframe has no residual")
-    residual = target - layout.predicted[: len(target)]
+    residual = target - layout.predicted[: len(target)].astype(np.float32)
     residual *= np.float32(1 / step)
     return quantise_residual(residual, layout.scale)
 
 
 def _weight(symbols: list[I16]) -> float:
     """About the bits of symbols: what a coder without contexts would take for their magnitudes."""
-    return float(sum(np.log2(1 + np.abs(each.astype(np.float32))).sum() for each in symbols))
+    sizes = (np.abs(each[each != 0].astype(np.float32)) for each in symbols)
+    return float(sum(np.log2(1 + each).sum() for each in sizes))

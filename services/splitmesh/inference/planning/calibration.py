@@ -16,7 +16,7 @@ from splitmesh.inference.planning.examine import Kept
 from splitmesh.inference.planning.parity import Part, open_part
 from splitmesh.inference.planning.rates import Measured, coder_rates, cut_rates, picture_coders
 from splitmesh.inference.planning.stages import Step, slice_of
-from splitmesh.inference.planning.tabled import MOST_ELEMENTS, Tuned, beside, smoothed, table_rates, tuned
+from splitmesh.inference.planning.tabled import MOST_ELEMENTS, SEARCH_FRAMES, Tuned, beside, smoothed, table_rates, tuned
 from splitmesh.inference.planning.tables import fit_cut, fit_notes, frames_to_fit, rows_to_fit
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.plan.bundle.draft import BundleDraft
@@ -64,7 +64,8 @@ class Calibration:
             return
         try:
             table = fit_cut(self.whole, part, samples, rows_to_fit(self.footage), step, runs=self.runs)
-            self.tuned[part.name] = tuned(self.whole, part, table, self.evaluated)
+            frames = max(SEARCH_FRAMES, len(self.evaluated) // 4)
+            self.tuned[part.name] = tuned(self.whole, part, table, self.evaluated, frames=frames)
         except (CodecError, InferenceError) as exc:  # of tensors moved out of what the tail is used to, too
             self.notes.append(f"{part.name} has no calibration table: {exc.message}")
         else:

@@ -38,13 +38,15 @@ class Tuned:
     levels: tuple[int, ...]
 
 
-def tuned(whole: Whole, part: Part, table: CompactTable, samples: Sequence[Sample]) -> Tuned:
-    """`table` with the levels that are worth measuring, by what answers on a few of `samples` keep.
+def tuned(
+    whole: Whole, part: Part, table: CompactTable, samples: Sequence[Sample], *, frames: int = SEARCH_FRAMES
+) -> Tuned:
+    """`table` with the levels that are worth measuring, by what answers on a few `frames` of `samples` keep.
 
     Raises InferenceError if the head fails.
     """
     telling = [sample for sample in samples if whole.tells(sample)] or samples
-    few = evenly(telling, SEARCH_FRAMES)
+    few = evenly(telling, frames)
 
     def kept(level: int) -> float:
         (tally,) = coder_tallies(whole, part, few, [CompactFeatures(level, table)], quiet)
