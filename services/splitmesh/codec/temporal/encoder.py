@@ -187,5 +187,4 @@ def _residual(layout: Layout, target: F32, step: int) -> I16:
 
 def _weight(symbols: list[I16]) -> float:
     """About the bits of symbols: what a coder without contexts would take for their magnitudes."""
-    sizes = (np.abs(each[each != 0].astype(np.float32)) for each in symbols)
-    return float(sum(np.log2(1 + each).sum() for each in sizes))
+    return float(sum(np.log2(1 + np.abs(each.astype(np.float32))).sum() for each in symbols))

@@ -14,6 +14,7 @@ from splitmesh.codec.temporal.predict import BLOCK, FAR, motion_shape
 F32 = npt.NDArray[np.float32]
 I16 = npt.NDArray[np.int16]
 I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
 
 _WATCHED: Final = 8
 """Components, the largest first, that are compared; all of them found movements hardly better."""
@@ -39,23 +40,23 @@ def find_motion(tensor: TensorTable, target: F32, values: I32, step: int) -> I16
     Both in 1/256 of a unit. Blocks that are still, and those where moving saves too little, have 0.
     """
     motion = np.zeros(motion_shape(tensor), np.int16)
-    wanted = _blocks(target[:_WATCHED] * np.float32(1 / step))
+    wanted = target[:_WATCHED] * np.float32(1 / step)
     watched = values[: len(wanted)].astype(np.float32) * np.float32(1 / step)
-    still = _blocks(watched)
-    cost = np.abs(wanted - still).sum(axis=(0, 2, 4))
+    _, height, width = wanted.shape
+    cost = _tally(height) @ np.abs(wanted - watched).sum(axis=0) @ _tally(width).T
     rows, columns = np.nonzero(cost > _STILL * len(wanted) * BLOCK * BLOCK)
     if not len(rows):
         return motion
-    fine = _quartered(watched)
-    inside = np.arange(BLOCK)
-    y = 4 * (_MARGIN + BLOCK * rows[:, None] + inside)[:, :, None]
-    x = 4 * (_MARGIN + BLOCK * columns[:, None] + inside)[:, None, :]
-    goal = wanted[:, rows, :, columns, :].transpose(1, 0, 2, 3)
+    fine, tall = _quartered(watched), len(_between(height))
+    start = 4 * ((_MARGIN + BLOCK * columns) * tall + _MARGIN + BLOCK * rows)
+    inside = (4 * (tall * np.arange(BLOCK)[:, None] + np.arange(BLOCK))).reshape(-1)
+    goal = _blocks(wanted, rows, columns)
     best = np.zeros((2, len(rows)), np.int64)
     for tried in _STAGES:
         moves = np.clip(best[:, None] + np.array(tried).T[:, :, None], -FAR, FAR)
-        found = fine[:, y - moves[0][..., None, None], x - moves[1][..., None, None]]
-        loss = np.abs(found - goal[:, None]).sum(axis=(0, 3, 4))
+        off = fine.take((start - moves[1] * tall - moves[0])[:, :, None] + inside, axis=0)
+        off -= goal
+        loss = np.abs(off, out=off).reshape(len(tried), len(rows), -1).sum(axis=2)
         loss += _PRICE * (moves != 0).any(axis=0)
         pick = loss.argmin(axis=0)
         best = np.take_along_axis(moves, pick[None, None], axis=1)[:, 0]
@@ -63,19 +64,36 @@ def find_motion(tensor: TensorTable, target: F32, values: I32, step: int) -> I16
     return motion
 
 
-def _blocks(planes: F32) -> F32:
-    """(K, rows, BLOCK, columns, BLOCK), past the border the border."""
+def _blocks(planes: F32, rows: I64, columns: I64) -> F32:
+    """(blocks, BLOCK · BLOCK, K) at `rows` and `columns`, column after column; past the border the border."""
     k, height, width = planes.shape
-    rows, columns = -(-height // BLOCK), -(-width // BLOCK)
-    y, x = (np.minimum(np.arange(blocks * BLOCK), size - 1) for blocks, size in ((rows, height), (columns, width)))
-    return planes[:, y[:, None], x].reshape(k, rows, BLOCK, columns, BLOCK)
+    inside = np.arange(BLOCK)
+    y = np.minimum(BLOCK * rows[:, None] + inside, height - 1)[:, None, :]
+    x = np.minimum(BLOCK * columns[:, None] + inside, width - 1)[:, :, None]
+    found: F32 = planes.transpose(2, 1, 0)[x, y]
+    return found.reshape(len(rows), BLOCK * BLOCK, k)
 
 
 def _quartered(planes: F32) -> F32:
-    """Planes (K, H, W) at every quarter of a cell, `_MARGIN` cells more on each side, linearly between cells."""
-    _, height, width = planes.shape
-    fine: F32 = np.matmul(np.matmul(_between(height), planes), _between(width).T, dtype=np.float32)
-    return fine
+    """Planes (K, H, W) at every quarter of a cell, `_MARGIN` cells more on each side, linearly between cells.
+
+    (positions, K), column after column: what is compared together lies together.
+    """
+    k, height, width = planes.shape
+    down = _between(height) @ planes.transpose(1, 2, 0).reshape(height, width * k)
+    across = down.reshape(-1, width, k).transpose(1, 0, 2).reshape(width, -1)
+    fine: F32 = _between(width) @ across
+    return fine.reshape(-1, k)
+
+
+@lru_cache(maxsize=8)
+def _tally(size: int) -> F32:
+    """(blocks, size): how often each cell along an axis counts in each block; past the border the border."""
+    blocks = -(-size // BLOCK)
+    counts = np.zeros((blocks, size), np.float32)
+    at = np.arange(blocks * BLOCK)
+    np.add.at(counts, (at // BLOCK, np.minimum(at, size - 1)), 1)
+    return counts
 
 
 @lru_cache(maxsize=8)

@@ -55,7 +55,7 @@ class Reference:
         crc = zlib.crc32(self.number.to_bytes(2, "little"))
         for planes in self.tensors:
             for part in (planes.values, planes.residual, planes.spread):
-                crc = zlib.crc32(part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes(), crc)
+                crc = zlib.crc32(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data, crc)
         return crc
 
 
