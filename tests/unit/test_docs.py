@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from splitmesh.bus.rules import matches
 from splitmesh.bus.server import find_server
 from splitmesh.cli import main
 from splitmesh.codec.container import HEAD_BYTES, MAX_SECTIONS, parse
+from splitmesh.codec.head import STATEFUL_HEAD_BYTES, Head, State, build_payload
 from splitmesh.codec.picture import encode_picture
-from splitmesh.codec.registry import wire_id
+from splitmesh.codec.planes.kernel import KERNEL
+from splitmesh.codec.registry import CODECS, wire_id
 from splitmesh.lab.link.presets import PRESETS
 from splitmesh.plan.manifest import parse_manifest
 from splitmesh.plan.manifest_kinds import KINDS
@@ -262,7 +265,7 @@ def test_the_protocol_page_names_subjects_headers_codes_and_bytes_as_they_are() 
         assert f"| `{header}` |" in text
     for code in NackCode:
         assert f"| {code.value} | `{code.label}` |" in text
-    for codec in ("u8lz4", "u8zstd", "jpeg"):
+    for codec in CODECS:
         assert f"{wire_id(codec)} `{codec}`" in text
 
 
@@ -284,6 +287,26 @@ def test_a_payload_is_laid_out_as_the_protocol_page_says(rng_picture: Any) -> No
     section = parse(payload).sections[0]
     row = bytes([0, 3]) + b"".join(n.to_bytes(4, "little") for n in rng_picture.shape) + bytes([0])
     assert payload[HEAD_BYTES:].startswith(row + (0).to_bytes(4, "little") + len(section.data).to_bytes(4, "little"))
+
+
+def test_a_payload_with_a_table_is_laid_out_as_the_protocol_page_says() -> None:
+    text = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
+    assert f"{HEAD_BYTES} bytes, or {STATEFUL_HEAD_BYTES} where the codec keeps state" in text
+    section = text[text.index("Version 2 is of codecs") : text.index("### `u8lz4`")]
+    fields = [(int(at), int(size)) for at, size in re.findall(r"^\| (\d+) \| (\d+) \|", section, re.MULTILINE)]
+    payload = build_payload(Head("temporal", 77, 1, b"abcd", State(0x0201, 0x0403, 0x08070605)), b"body")
+    found = [payload[at : at + size] for at, size in fields]
+    assert found == [b"SM", b"\2", b"\4", b"M", b"\1", b"abcd", b"\1\2", b"\3\4", b"\5\6\7\x08"]
+    crc = zlib.crc32(b"body", zlib.crc32(payload[:18]))
+    assert "| 10 or 18 | 4 |" in section and payload[18:22] == crc.to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("slots", [1, 64])
+def test_cells_of_the_plane_coder_are_as_many_as_the_protocol_page_lists(slots: int) -> None:
+    text = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
+    listed = text[text.index("| cells | for |") : text.index("**Order.**")]
+    terms = [term for row in re.findall(r"^\| (\d.*?) \|", listed, re.MULTILINE) for term in row.split(", ")]
+    assert sum(int(term.split()[0]) * (slots if term.endswith("S") else 1) for term in terms) == KERNEL.cells(slots)
 
 
 @pytest.fixture
