@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -101,7 +102,7 @@ class TensorTable:
     def width(self) -> int:
         return self._positions[1]
 
-    @property
+    @cached_property
     def _positions(self) -> tuple[int, int]:
         """Rows and columns of a plane: the axes that are not channels, (1, L) for one, (1, 1) for none."""
         rest = [size for at, size in enumerate(self.shape) if at not in (0, self.axis)]

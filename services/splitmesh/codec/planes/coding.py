@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -65,7 +66,8 @@ def decide_planes(
         raise CodecError(f"exact values of {[each.shape for each in exact]} at price {price} do not fit the planes")
     if any(each.dtype != np.int32 for each in exact):
         raise CodecError(f"exact values are {[str(each.dtype) for each in exact]}, not int32")
-    data, decided = _encode(tensors, joined(exact), price, model, kernel)
+    data, values = _encode(tensors, joined(exact), price, model, kernel)
+    decided = _apart(values, [planes.shape for planes, _, _ in tensors])
     if all(_full(after) == _full(before[0]) for after, before in zip(decided, tensors, strict=True)):
         return data, decided
     emptied = [(planes, scale, context) for planes, (_, scale, context) in zip(decided, tensors, strict=True)]
@@ -77,9 +79,7 @@ def _full(planes: I16) -> int:
     return int(np.count_nonzero(planes.any(axis=(1, 2))))
 
 
-def _encode(
-    tensors: Sequence[Coded], exact: I32, price: int, model: PlaneModel, kernel: Kernel
-) -> tuple[bytes, list[I16]]:
+def _encode(tensors: Sequence[Coded], exact: I32, price: int, model: PlaneModel, kernel: Kernel) -> tuple[bytes, I16]:
     shapes = [planes.shape for planes, _, _ in tensors]
     if any(planes.dtype != np.int16 for planes, _, _ in tensors):
         raise CodecError(f"planes are {[str(planes.dtype) for planes, _, _ in tensors]}, not int16")
@@ -88,7 +88,7 @@ def _encode(
     values = joined([planes for planes, _, _ in tensors])
     state, about = model.state.copy(), joined(contexts)
     data = kernel.encode(state, model.slots, model.taps, layout, values, joined(scales), about, exact, price)
-    return data, _apart(values, shapes)
+    return data, values
 
 
 def decode_planes(
@@ -118,8 +118,8 @@ def decode_planes(
 
 
 def _apart(values: I16, shapes: Sequence[Shape]) -> list[I16]:
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    return [part.reshape(shape) for part, shape in zip(np.split(values, ends[:-1]), shapes, strict=True)]
+    ends = [0, *accumulate(math.prod(shape) for shape in shapes)]
+    return [values[start:end].reshape(shape) for (start, end), shape in zip(pairwise(ends), shapes, strict=True)]
 
 
 def layout_of(

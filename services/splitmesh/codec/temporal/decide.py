@@ -32,7 +32,8 @@ def quantise_residual(residual: F32, scale: U16) -> I16:
     flat = residual.reshape(-1)
     symbols = np.zeros(residual.shape, np.int16)
     lively = np.flatnonzero(np.abs(flat) > np.float32(_LEAST))
-    plane, place = np.divmod(lively, height * width)
+    plane = lively // (height * width)
+    place = lively - plane * (height * width)
     signed = flat[lively]
     some = np.minimum(np.abs(signed), np.float32(LARGEST_SYMBOL - 1))
     first = (some > _FIRST) + (some > 1 + _FIRST).astype(np.float32)
@@ -41,7 +42,7 @@ def quantise_residual(residual: F32, scale: U16) -> I16:
     expected = (_around(around).reshape(-1)[place] - first + 1) * due[plane] / (9 * due.sum() + 1)
     bits = np.log2(1 + 1 / np.maximum(expected, np.float32(1e-3)))
     rounded = np.maximum(some + np.float32(_ABOVE), 1)
-    rounded[some < np.float32(PRICE) * (bits + 1) + np.float32(0.5)] = 0
+    rounded *= some >= np.float32(PRICE) * (bits + 1) + np.float32(0.5)
     symbols.reshape(-1)[lively] = np.copysign(rounded, signed).astype(np.int16)
     return symbols
 

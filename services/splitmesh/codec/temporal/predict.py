@@ -42,15 +42,18 @@ def moved(values: I32, motion: I16) -> I32:
     """
     _, height, width = values.shape
     cells = motion.astype(np.int32).repeat(BLOCK, axis=1).repeat(BLOCK, axis=2)[:, :height, :width]
-    y, x = np.nonzero(cells.any(axis=0))
+    y, x = np.nonzero(cells[0] | cells[1])
     top, below, row = _between(y, cells[0, y, x], height)
     left, right, column = _between(x, cells[1, y, x], width)
-    upper: I32 = values[:, top, left] * (4 - column) + values[:, top, right] * column
-    lower: I32 = values[:, below, left] * (4 - column) + values[:, below, right] * column
-    both: I32 = upper * (4 - row) + lower * row + np.int32(8)
-    result = values.copy()
-    result[:, y, x] = both >> 4
-    return result
+    top, below = top * width, below * width
+    places = np.ascontiguousarray(values.reshape(len(values), -1).T)  # all components of a place are moved at once
+    upper = _mixed(places.take(top + left, axis=0), places.take(top + right, axis=0), column)
+    lower = _mixed(places.take(below + left, axis=0), places.take(below + right, axis=0), column)
+    both = _mixed(upper, lower, row)
+    both += np.int32(8)
+    both >>= np.int32(4)
+    places[y * width + x] = both
+    return np.ascontiguousarray(places.T).reshape(values.shape)
 
 
 def _between(at: I64, moved_by: I32, size: int) -> tuple[I32, I32, I32]:
@@ -58,6 +61,15 @@ def _between(at: I64, moved_by: I32, size: int) -> tuple[I32, I32, I32]:
     quarters = np.clip(at.astype(np.int32) * 4 - moved_by, 0, 4 * (size - 1))
     first = quarters >> 2
     return first, np.minimum(first + 1, size - 1), quarters & 3
+
+
+def _mixed(first: I32, second: I32, quarters: I32) -> I32:
+    """first · (4 − quarters) + second · quarters, of rows of components. Uses up both."""
+    second -= first
+    second *= quarters[:, None]
+    first *= np.int32(4)
+    second += first
+    return second
 
 
 def residual_scale(earlier: Planes, step: int, kept: int) -> U16:

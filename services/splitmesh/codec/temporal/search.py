@@ -24,13 +24,13 @@ _PRICE: Final = 5.0
 """What a movement must save to be worth its bits, in steps summed over the watched elements."""
 _MARGIN: Final = FAR // 4
 _RING: Final = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
-_STAGES: Final = (
-    [(2 * y, 2 * x) for y in range(-2, 3) for x in range(-2, 3)]
-    + [(8 * y, 8 * x) for y, x in _RING]
-    + [(4 * y, 8 * x) for y in (-1, 1) for x in (-1, 1)]
-    + [(8 * y, 4 * x) for y in (-1, 1) for x in (-1, 1)],
-    [(0, 0), *_RING],
-)
+_FIRST: Final = [
+    *((2 * y, 2 * x) for y in range(-2, 3) for x in range(-2, 3)),
+    *((8 * y, 8 * x) for y, x in _RING),
+    *((4 * y, 8 * x) for y in (-1, 1) for x in (-1, 1)),
+    *((8 * y, 4 * x) for y in (-1, 1) for x in (-1, 1)),
+]
+_STAGES: Final = tuple(np.array(tried).T[:, :, None] for tried in (_FIRST, [(0, 0), *_RING]))
 """Movements tried, in quarters of a cell: halves near and wholes far, then quarters around the best of these."""
 
 
@@ -53,13 +53,12 @@ def find_motion(tensor: TensorTable, target: F32, values: I32, step: int) -> I16
     goal = _blocks(wanted, rows, columns)
     best = np.zeros((2, len(rows)), np.int64)
     for tried in _STAGES:
-        moves = np.clip(best[:, None] + np.array(tried).T[:, :, None], -FAR, FAR)
+        moves = np.clip(best[:, None] + tried, -FAR, FAR)
         off = fine.take((start - moves[1] * tall - moves[0])[:, :, None] + inside, axis=0)
         off -= goal
-        loss = np.abs(off, out=off).reshape(len(tried), len(rows), -1).sum(axis=2)
-        loss += _PRICE * (moves != 0).any(axis=0)
-        pick = loss.argmin(axis=0)
-        best = np.take_along_axis(moves, pick[None, None], axis=1)[:, 0]
+        loss = np.abs(off, out=off).reshape(*moves.shape[1:], -1).sum(axis=2)
+        loss += np.float32(_PRICE) * ((moves[0] | moves[1]) != 0)
+        best = moves[:, loss.argmin(axis=0), np.arange(len(rows))]
     motion[:, rows, columns] = best
     return motion
 

@@ -98,11 +98,12 @@ def of_keyframe(tensor: TensorTable, symbols: I16, step: int) -> Planes:
 def of_residual(predicted: I32, earlier: Planes, symbols: I16, step: int) -> Planes:
     """What is remembered of a tensor after symbols (≤ K, H, W) of step/256 units on top of predicted (K, H, W)."""
     kept = len(symbols)
-    values = predicted.copy()
-    values[:kept] += dequantise(symbols, step)
+    values = np.empty_like(predicted)
+    np.add(predicted[:kept], dequantise(symbols, step), out=values[:kept])
+    values[kept:] = predicted[kept:]
     residual = np.zeros(values.shape, np.int16)
-    residual[:kept] = symbols
-    mean = np.abs(symbols.astype(np.int32)).sum(axis=(1, 2), dtype=np.int64) * step // symbols[0].size
+    residual[:kept] = symbols  # the decoder refuses -32768, whose magnitude is no int16
+    mean = np.abs(symbols).reshape(kept, -1).sum(axis=1, dtype=np.int64) * step // symbols[0].size
     spread = earlier.spread.copy()
     spread[:kept] += (np.minimum(mean, LARGEST).astype(np.int32) - spread[:kept]) // _FORGET
     return Planes(_bounded(values), residual, spread)
