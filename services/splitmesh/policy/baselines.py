@@ -82,6 +82,7 @@ def make_policy(name: str, points: tuple[OperatingPoint, ...], *, uplink_budget_
     if fixed_point(name) in names:
         return Static(fixed_point(name))
     if fixed_point(name):
-        raise SettingsError(f"no operating point {name!r}", key="policy", advice="a level between measured ones, or one of " + ", ".join(names))
+        advice = f"a level between measured ones, or one of {', '.join(names)}"
+        raise SettingsError(f"no operating point {name!r}", key="policy", advice=advice)
     known = "adaptive, local-only, cloud-only, static:<operating point>"
     raise SettingsError(f"unknown policy {name!r}", key="policy", advice=f"one of {known}")

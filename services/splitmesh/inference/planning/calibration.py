@@ -16,7 +16,15 @@ from splitmesh.inference.planning.examine import Kept
 from splitmesh.inference.planning.parity import Part, open_part
 from splitmesh.inference.planning.rates import Measured, coder_rates, cut_rates, picture_coders
 from splitmesh.inference.planning.stages import Step, slice_of
-from splitmesh.inference.planning.tabled import MOST_ELEMENTS, SEARCH_FRAMES, Tuned, beside, smoothed, table_rates, tuned
+from splitmesh.inference.planning.tabled import (
+    MOST_ELEMENTS,
+    SEARCH_FRAMES,
+    Tuned,
+    beside,
+    smoothed,
+    table_rates,
+    tuned,
+)
 from splitmesh.inference.planning.tables import fit_cut, fit_notes, frames_to_fit, rows_to_fit
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.plan.bundle.draft import BundleDraft
