@@ -152,13 +152,21 @@ typedef struct {
 
 #define HELD(v, low, high) ((v) < (low) ? (low) : (v) > (high) ? (high) : (v))
 
-/* The probability that mixing gives, of 65536; `stretched` is what it mixed. */
-static inline int32_t mixed(const Run *run, const uint32_t *at, int set, int32_t *stretched) {
+typedef struct {
+    uint32_t cell[INPUTS];
+    int32_t weight[INPUTS], stretched[INPUTS];
+} Mix;
+
+/* The probability that mixing gives, of 65536; `mix` is what was mixed. */
+static inline int32_t mixed(const Run *run, const uint32_t *at, int set, Mix *mix) {
+    const uint32_t *cells = run->model->cells;
     const int32_t *weights = run->model->weights + set * INPUTS;
     int64_t sum = 0;
     for (int i = 0; i < INPUTS; i++) {
-        stretched[i] = STRETCH[run->model->cells[at[i]] >> 20];
-        sum += (int64_t)weights[i] * stretched[i];
+        mix->cell[i] = cells[at[i]];
+        mix->weight[i] = weights[i];
+        mix->stretched[i] = STRETCH[mix->cell[i] >> 20];
+        sum += (int64_t)mix->weight[i] * mix->stretched[i];
     }
     sum >>= 16;
     return SQUASH[HELD(sum, -2047, 2047) + 2048];
@@ -167,16 +175,17 @@ static inline int32_t mixed(const Run *run, const uint32_t *at, int set, int32_t
 static inline int mixed_bit(Run *run, int bit, const uint32_t *at, int set, const int decoding) {
     uint32_t *cells = run->model->cells;
     int32_t *weights = run->model->weights + set * INPUTS;
-    int32_t stretched[INPUTS], one = mixed(run, at, set, stretched);
+    Mix mix;
+    int32_t one = mixed(run, at, set, &mix);
     bit = code_bit(&run->coder, bit, (uint32_t)one, decoding);
-    int32_t error = (bit << 16) - one;
-    for (int i = 0; i < INPUTS; i++) {
-        int32_t weight = weights[i] + ((stretched[i] * error + (1 << 17)) >> 18);
+    int32_t error = (bit << 16) - one, target = bit ? (1 << 22) - 1 : 0;
+    for (int i = 0; i < INPUTS; i++) { /* of what was read above: the compiler can't know that no store changes it */
+        int32_t weight = mix.weight[i] + ((mix.stretched[i] * error + (1 << 17)) >> 18);
         weights[i] = HELD(weight, -(1 << 19), 1 << 19);
-        uint32_t cell = cells[at[i]], count = cell & 1023;
-        int32_t p = (int32_t)(cell >> 10), target = bit ? (1 << 22) - 1 : 0;
+        uint32_t count = mix.cell[i] & 1023;
+        int32_t p = (int32_t)(mix.cell[i] >> 10);
         p += (int32_t)(((int64_t)(target - p) * RATE[count]) >> 16);
-        cells[at[i]] = (uint32_t)p << 10 | (count < COUNT_LIMIT ? count + 1 : count);
+        cells[at[i]] = ((uint32_t)p << 10 | count) + (count < COUNT_LIMIT);
     }
     return bit;
 }

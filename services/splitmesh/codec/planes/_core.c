@@ -2,7 +2,7 @@
 
 void core_init(void) {
     init_tables();
-    init_shades();
+    init_lookups();
 }
 
 enum { EMPTY_AT = 0, ESCAPE_AT = 64, LEAD_AT = 320, SIGN_SET = 48 };
@@ -34,9 +34,9 @@ static inline void turn(const Spot *p, int negative, uint32_t *at) {
 /* What coding a rung's answer costs, in 1/256 bit. */
 static int32_t toll(const Run *run, const uint32_t *at, int kind, int set, int bit) {
     uint32_t rung[INPUTS];
-    int32_t stretched[INPUTS];
+    Mix mix;
     for (int i = 0; i < INPUTS; i++) rung[i] = at[i] + (uint32_t)kind;
-    int32_t one = mixed(run, rung, set, stretched) >> 4;
+    int32_t one = mixed(run, rung, set, &mix) >> 4;
     return COST[bit ? one : 4095 - one];
 }
 
@@ -107,21 +107,25 @@ static inline void code_plane(Run *run, Field *f, const Tensor *t, int k, int *f
     int slot = least(t->slot + k, run->model->slots - 1);
     const int16_t *taps = run->model->taps + (size_t)slot * TAPS * 4;
     int16_t *known = f->values + (size_t)k * f->area, *sizes = f->sizes + (size_t)k * f->area;
-    InPlane own = look_ahead(f, taps, VALUE_TAPS, k, known, f->other, f->value_ahead);
-    InPlane bulk = look_ahead(f, taps + 4 * VALUE_TAPS, SIZE_TAPS, k, sizes, f->whole, f->size_ahead);
+    const int ahead = !decoding && !exact; /* all values are known beforehand: whole planes of predictions at once */
+    if (ahead)
+        for (int y = 0, i = 0; y < t->height; y++)
+            for (int x = 0, o = f->first + y * f->stride; x < t->width; x++, o++, i++) note(f, k, o, values[i]);
+    InPlane own = look_ahead(f, taps, VALUE_TAPS, k, known, f->other, f->value_ahead, ahead);
+    InPlane bulk = look_ahead(f, taps + 4 * VALUE_TAPS, SIZE_TAPS, k, sizes, f->whole, f->size_ahead, ahead);
     take_stock(f);
     Spot spot = {.stride = f->stride, .area = f->area, .slot = slot, .level = halves(scale[0], 15), .fine = quarters(scale[0])};
     for (int y = 0; y < t->height && !run->coder.failed; y++)
         for (int x = 0, o = f->first + y * f->stride; x < t->width; x++, o++) {
             size_t i = (size_t)y * t->width + x;
-            int size = tapped(&bulk, sizes + o, f->size_ahead[o]) >> 4;
-            spot.predicted = tapped(&own, known + o, f->value_ahead[o]) >> 8;
+            int size = (ahead ? f->size_ahead[o] : tapped(&bulk, sizes + o, f->size_ahead[o])) >> 4;
+            spot.predicted = (ahead ? f->value_ahead[o] : tapped(&own, known + o, f->value_ahead[o])) >> 8;
             spot.shade = SHADE[least(abs(spot.predicted), 255)];
-            spot.bulk = size <= 0 ? 0 : HELD(quarters((uint32_t)size) - 4, 0, SIZES - 1);
+            spot.bulk = BULK[HELD(size, 0, MOST_BULK - 1)];
             spot.o = o, spot.size = sizes + o, spot.sign = f->signs + (size_t)k * f->area + o;
             if (t->dense) spot.level = halves(scale[i], 15), spot.fine = quarters(scale[i]);
             int value = code_element(run, f, &spot, values[i], exact ? exact + i : NULL, decoding);
-            note(f, k, o, value);
+            if (!ahead) note(f, k, o, value);
             if (decoding || exact) values[i] = (int16_t)value;
             found += value != 0;
         }
@@ -151,7 +155,10 @@ static inline int run_tensors(Run *run, const Tensor *tensors, int count, const 
         if (t->context) sum_context(&field, t);
         int fill = 3;
         for (int k = 0; k < t->planes && !run->coder.failed; k++) {
-            if (t->context) load_context(&field, t, k);
+            if (t->context) {
+                load_context(&field, t, k);
+                look_there(&field);
+            }
             code_plane(run, &field, t, k, &fill, decoding);
             absorb(&field, t, k);
         }

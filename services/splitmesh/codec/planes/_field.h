@@ -51,6 +51,12 @@ static inline int halves(uint32_t v, int most) {
     return h < most ? h : most;
 }
 
+/* The same for 0 ... 2^24 - 1, without a branch. */
+static inline int halves_small(int32_t v, int most) {
+    int h = (quarters_small(v) + 1) >> 1;
+    return HELD(h, 0, most);
+}
+
 /* Planes have a margin of two elements all around, so that neighbours need no case, and three empty ones before. */
 typedef struct {
     int32_t stride, area; /* of a plane with its margin */
@@ -65,6 +71,7 @@ typedef struct {
     uint32_t *seen, *expected, *near_seen, *near_expected; /* of all earlier planes, in 1/16, then of 3 x 3 around */
     uint8_t *a_seen;                                       /* seen against expected */
     int8_t *a_near;                                        /* near seen against near expected, in quarter octaves */
+    uint16_t *there;                                       /* what the context holds at and around it */
     void *block;
 } Field;
 
@@ -75,7 +82,7 @@ static int field_open(Field *f, const Tensor *t) {
     f->area = f->stride * (t->height + 4);
     f->first = 2 * f->stride + 2, f->end = f->area - f->first;
     size_t n = (size_t)f->area, all = n * (size_t)(t->planes + BEFORE);
-    uint8_t *at = calloc(1, WORDS * n * sizeof(uint32_t) + 4 * n + 5 * all + 2 * n);
+    uint8_t *at = calloc(1, WORDS * n * sizeof(uint32_t) + 4 * n + 5 * all + 4 * n);
     if (!at) return CORE_MEMORY;
     f->block = at;
     f->value_ahead = (int32_t *)at, f->size_ahead = f->value_ahead + n, at += 2 * n * sizeof(uint32_t);
@@ -84,6 +91,7 @@ static int field_open(Field *f, const Tensor *t) {
     f->other = (int16_t *)at, f->whole = f->other + n, at += 4 * n;
     f->values = (int16_t *)at + BEFORE * n, at += 2 * all;
     f->sizes = (int16_t *)at + BEFORE * n, at += 2 * all;
+    f->there = (uint16_t *)at, at += 2 * n;
     f->signs = (int8_t *)at + BEFORE * n, at += all;
     f->a_seen = at, f->a_near = (int8_t *)at + n;
     return CORE_OK;
@@ -98,11 +106,25 @@ static inline void note(Field *f, int k, int o, int value) {
     f->signs[at] = (int8_t)(value > 0 ? 1 : value < 0 ? 2 : 0);
 }
 
-static inline void around(const uint32_t *from, uint32_t *to, const Field *f) {
-    int s = f->stride;
-    for (int o = f->first; o < f->end; o++) {
+static inline void around(const uint32_t *restrict from, uint32_t *restrict to, const Field *f) {
+    int s = f->stride, end = f->end;
+    for (int o = f->first; o < end; o++) {
         const uint32_t *p = from + o;
         to[o] = 4 * p[0] + 2 * (p[-1] + p[1] + p[-s] + p[s]) + p[-s - 1] + p[-s + 1] + p[s - 1] + p[s + 1];
+    }
+}
+
+/* The part of a context that the reference frame alone says: the same for a whole plane. */
+WIDE static void look_there(Field *f) {
+    const int16_t *restrict other = f->other;
+    const uint32_t *restrict other_sum = f->other_sum;
+    uint16_t *restrict to = f->there;
+    int s = f->stride, end = f->end;
+    for (int o = f->first; o < end; o++) {
+        const int16_t *r = other + o;
+        int there = halves_small(abs(r[-1]) + abs(r[1]) + abs(r[-s]) + abs(r[s]), 5);
+        int whole = halves_small((int32_t)other_sum[o], 7);
+        to[o] = (uint16_t)((whole * 6 + there) * 4 + least(abs(r[0]), 3));
     }
 }
 
@@ -110,24 +132,31 @@ static inline void around(const uint32_t *from, uint32_t *to, const Field *f) {
 WIDE static void take_stock(Field *f) {
     around(f->seen, f->near_seen, f);
     around(f->expected, f->near_expected, f);
-    for (int o = f->first; o < f->end; o++) {
-        int ratio = (quarters_small((int32_t)f->seen[o] + 8) - quarters_small((int32_t)f->expected[o] + 8) + 15) >> 1;
-        f->a_seen[o] = (uint8_t)HELD(ratio, 0, 15);
+    const uint32_t *restrict seen = f->seen, *restrict expected = f->expected;
+    const uint32_t *restrict near_seen = f->near_seen, *restrict near_expected = f->near_expected;
+    uint8_t *restrict a_seen = f->a_seen;
+    int8_t *restrict a_near = f->a_near;
+    int first = f->first, end = f->end;
+    for (int o = first; o < end; o++) {
+        int ratio = (quarters_small((int32_t)seen[o] + 8) - quarters_small((int32_t)expected[o] + 8) + 15) >> 1;
+        a_seen[o] = (uint8_t)HELD(ratio, 0, 15);
     }
-    for (int o = f->first; o < f->end; o++)
-        f->a_near[o] = (int8_t)(quarters_small((int32_t)f->near_seen[o] + 32) -
-                                quarters_small((int32_t)f->near_expected[o] + 32));
+    for (int o = first; o < end; o++)
+        a_near[o] = (int8_t)(quarters_small((int32_t)near_seen[o] + 32) - quarters_small((int32_t)near_expected[o] + 32));
 }
 
 static void absorb(Field *f, const Tensor *t, int k) {
     const uint16_t *scale = t->scale + (t->dense ? (size_t)k * t->height * t->width : (size_t)k);
-    const int16_t *sizes = f->sizes + (size_t)k * f->area;
-    for (int y = 0, i = 0; y < t->height; y++)
-        for (int x = 0, o = f->first + y * f->stride; x < t->width; x++, o++, i++) {
-            uint32_t due = scale[t->dense ? i : 0];
-            f->seen[o] += 16 * (uint32_t)sizes[o];
-            f->expected[o] += due < 240 ? due : 240;
-            f->whole[o] = (int16_t)least(f->whole[o] + sizes[o], 2047);
+    const int16_t *restrict sizes = f->sizes + (size_t)k * f->area;
+    uint32_t *restrict seen = f->seen, *restrict expected = f->expected;
+    int16_t *restrict whole = f->whole;
+    int height = t->height, width = t->width, each = t->dense != 0;
+    for (int y = 0, i = 0; y < height; y++)
+        for (int x = 0, o = f->first + y * f->stride; x < width; x++, o++, i++) {
+            uint32_t due = scale[each ? i : 0];
+            seen[o] += 16 * (uint32_t)sizes[o];
+            expected[o] += due < 240 ? due : 240;
+            whole[o] = (int16_t)least(whole[o] + sizes[o], 2047);
         }
 }
 
@@ -144,9 +173,10 @@ typedef int16_t Narrow __attribute__((vector_size(2 * AT_ONCE)));
 typedef int32_t Wide __attribute__((vector_size(4 * AT_ONCE)));
 
 /* Adds up the taps on other planes for a whole plane; those on its own come back, for element by element. `planes` is
- * what lies at back 0, `special` what -1 means. Margins are added up too, they are not looked at. */
+ * what lies at back 0, `special` what -1 means. Margins are added up too, they are not looked at. `whole`: the plane
+ * itself is known, its taps are added up as well. */
 WIDE static InPlane look_ahead(const Field *f, const int16_t *taps, int count, int k, const int16_t *planes,
-                          const int16_t *special, int32_t *ahead) {
+                          const int16_t *special, int32_t *ahead, int whole) {
     InPlane own = {0};
     const int16_t *from[TAPS];
     int16_t weight[TAPS];
@@ -154,7 +184,7 @@ WIDE static InPlane look_ahead(const Field *f, const int16_t *taps, int count, i
     for (int i = 0; i < count; i++, taps += 4) {
         int back = taps[0], offset = taps[1] * f->stride + taps[2];
         if (taps[3] == 0 || back > k) continue;
-        if (back == 0) {
+        if (back == 0 && !whole) {
             own.offset[own.count] = offset;
             own.weight[own.count++] = taps[3];
         } else {
@@ -187,14 +217,18 @@ static inline int32_t tapped(const InPlane *own, const int16_t *at, int32_t sum)
 
 /* -- elements --------------------------------------------------------------------------------------------------- */
 
-static const uint8_t SHADE_ENDS[16] = {3, 5, 7, 9, 12, 15, 19, 24, 30, 38, 48, 64, 80, 100, 140, 255};
-static uint8_t SHADE[256];
+enum { MOST_NEAR = 256, MOST_BULK = 512 }; /* behind what neighbours add up to; where the largest class begins */
 
-static void init_shades(void) {
+static const uint8_t SHADE_ENDS[16] = {3, 5, 7, 9, 12, 15, 19, 24, 30, 38, 48, 64, 80, 100, 140, 255};
+static uint8_t SHADE[256], NEARS[MOST_NEAR], BULK[MOST_BULK];
+
+static void init_lookups(void) {
     for (int v = 0, shade = 0; v < 256; v++) {
         while (shade < 15 && v >= SHADE_ENDS[shade]) shade++;
         SHADE[v] = (uint8_t)shade;
     }
+    for (int v = 0; v < MOST_NEAR; v++) NEARS[v] = (uint8_t)halves((uint32_t)v, NEAR - 1);
+    for (int v = 1; v < MOST_BULK; v++) BULK[v] = (uint8_t)HELD(quarters((uint32_t)v) - 4, 0, SIZES - 1);
 }
 
 typedef struct {
@@ -207,20 +241,18 @@ typedef struct {
     int shade;       /* of the prediction's magnitude, 0 ... 15 */
 } Spot;
 
-static void size_contexts(const Run *run, const Field *f, const Spot *p, uint32_t *at) {
-    const int16_t *c = p->size, *r = f->other + p->o;
+static inline void size_contexts(const Run *run, const Field *f, const Spot *p, uint32_t *at) {
+    const int16_t *c = p->size;
     int s = p->stride, o = p->o, due = (p->fine + f->a_near[o]) >> 1;
     due = HELD(due, 0, DUES - 1);
     int near = 4 * (c[-s] + c[-1]) + 2 * (c[-s - 1] + c[-s + 1]) + c[-2] + c[-2 * s];
-    near = halves((uint32_t)near, NEAR - 1);
-    int there = halves((uint32_t)(abs(r[-1]) + abs(r[1]) + abs(r[-s]) + abs(r[s])), 5);
-    int whole = halves(f->other_sum[o], 7);
+    near = NEARS[near];
     const uint32_t *base = run->base;
     at[0] = base[0] + KINDS * (uint32_t)(p->bulk * SHADES + p->shade);
     at[1] = base[1] + KINDS * (uint32_t)(due * SHADES + p->shade);
     at[2] = base[2] + KINDS * (uint32_t)((due * NEAR + near) * RATIOS + f->a_seen[o]);
     at[3] = base[3] + KINDS * (uint32_t)(p->slot * RATIOS + f->a_seen[o]);
-    at[4] = base[4] + KINDS * (uint32_t)(((p->level * 8 + whole) * 6 + there) * 4 + least(abs(r[0]), 3));
+    at[4] = base[4] + KINDS * (uint32_t)(p->level * 8 * 6 * 4 + f->there[o]);
 }
 
 static void sign_contexts(const Run *run, const Field *f, const Spot *p, uint32_t *at) {
