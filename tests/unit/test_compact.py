@@ -130,9 +130,17 @@ def test_the_axis_of_the_channels_is_found(shape: tuple[int, ...], axis: int, ex
     assert np.abs(back - x[:1]).max() < 0.01 * np.ptp(x)
 
 
-def test_components_are_left_out_rather_than_too_many() -> None:
-    x = frames((200, 4, 5), count=300)
-    assert len(fit_table({"t": x}).tensors[0].spread) <= 128
+@pytest.mark.parametrize(("channels", "most"), [(160, 160), (600, 218)])
+def test_a_table_has_as_many_components_as_fit_into_a_message(channels: int, most: int) -> None:
+    x = np.random.default_rng(0).standard_normal((24, channels, 16, 16)).astype(np.float32)
+    x *= np.linspace(4, 1, channels, dtype=np.float32)[:, None, None]
+    x = x[: max(8, 1 + 4 * channels**2 // x[0].size)]
+    table = fit_table({"t": x})
+    assert len(table.tensors[0].spread) == most
+    assert len(table.to_bytes()) < 1 << 20
+    back = decoded(encode_compact({"t": x[:1]}, table=table, level=128), table, {"t": x[:1]})["t"]
+    lost = np.square(back - x[:1]).sum() / np.square(x[:1]).sum()
+    assert lost < 1e-3 if most == channels else lost > 1e-3
 
 
 def test_what_the_metric_calls_unimportant_is_coded_coarsely() -> None:

@@ -33,6 +33,8 @@ LARGEST_UNITS: Final = 256.0
 REGULAR: Final = 0.3
 """Share of the mean channel's weight that every direction has at least: what the metric's sample did not show
 matter may matter elsewhere."""
+LARGEST_MATRIX: Final = 1 << 17
+"""Components times channels, of a tensor: half a mebibyte of table, so that it fits into a message."""
 _SMALLEST_SHARE: Final = 1e-7
 """Of the largest component's variance; components with less are left out."""
 
@@ -129,7 +131,7 @@ def _roots(name: str, metric: F64, channels: int) -> tuple[F64, F64]:
 
 def _fit_tensor(name: str, frames: F32, basis: _Basis, unit: float) -> TensorTable:
     positions = frames[0].size // len(basis.mean)
-    most = min(MAX_COMPONENTS, max(1, MAX_CODED // positions))
+    most = min(MAX_COMPONENTS, LARGEST_MATRIX // len(basis.mean), max(1, MAX_CODED // positions))
     kept = min(most, max(1, int(np.count_nonzero(basis.variances > _SMALLEST_SHARE * basis.variances[0]))))
     shape = (1, *frames.shape[1:])
     analysis = storable(basis.analysis[:kept] / unit)

@@ -36,7 +36,10 @@ UNIT_LEVEL: Final = 128
 """The level whose step is one unit; eight levels halve it."""
 LEVELS: Final = 256
 MAX_CHANNELS: Final = 1024
-MAX_COMPONENTS: Final = 128
+MAX_COMPONENTS: Final = 256
+"""More than a classifier's late bottlenecks have channels, since all their components are worth something: with 128
+of 160, MobileNetV2 at 160 × 7 × 7 gave 0.80 of the same answers on photographs at fine steps, with all of them 0.91.
+"""
 MAX_CODED: Final = 1 << 21
 """Components times positions of a cut: what a decoder may allocate of each of its arrays."""
 
