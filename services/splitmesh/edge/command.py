@@ -26,8 +26,9 @@ from splitmesh.edge.settlement import Settlement
 from splitmesh.errors import BusUnavailable
 from splitmesh.media.prepare import Preparer
 from splitmesh.media.source import open_source
+from splitmesh.plan.bundle.choice import points_for
 from splitmesh.plan.bundle.read import Bundle
-from splitmesh.policy.baselines import LocalOnly, fixed_point, make_policy
+from splitmesh.policy.baselines import LocalOnly, make_policy
 from splitmesh.policy.world import World
 from splitmesh.provision.parts import log_stages
 from splitmesh.provision.plan import provide_plan
@@ -79,7 +80,7 @@ async def _compose(
     settings: EdgeSettings, bundle: Bundle, metrics: Metrics, closing: contextlib.AsyncExitStack
 ) -> tuple[EdgeService, Settlement]:
     """Everything the loop needs, in the order of need; `closing` undoes it in reverse."""
-    points = bundle.points_with(fixed_point(settings.policy))
+    points = points_for(settings.policy, bundle)
     world = World(points, track_kappa=bundle.track_kappa)
     policy = make_policy(settings.policy, points, uplink_budget_bps=settings.uplink_budget_bps or None)
     tracing = Tracing(

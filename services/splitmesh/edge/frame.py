@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from splitmesh.edge.device import DeviceJob
+from splitmesh.edge.observer import Foreseen
 from splitmesh.frames.outcome import Outcome
 from splitmesh.media.captured import Captured
 from splitmesh.media.prepare import Prepared
@@ -33,6 +34,7 @@ class OpenFrame:
     notes: list[str] = field(default_factory=list)
     readers: list[DeviceJob[Any]] = field(default_factory=list)
     """Jobs that read the prepared tensor."""
+    foreseen: Foreseen | None = None
 
     @property
     def seq(self) -> int:

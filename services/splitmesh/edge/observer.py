@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from splitmesh.frames.answer import Answer
 from splitmesh.frames.fidelity import agreement
 from splitmesh.frames.track import Tracker, motion
-from splitmesh.policy.track_fidelity import TRUSTED, carried
+from splitmesh.policy.track_fidelity import TELLING, carried
 from splitmesh.policy.world import World
 
 _AUDIT_INTERVAL_NS = 90_000_000
 """An audit costs some 0.2 ms of a small CPU; ten a second teach as much as thirty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What the tracker would have said for a frame when it was decided."""
+
+    answer: Answer
+    age_ms: float
+    """Of the answer that it was carried on from."""
+    carried: float
+    """How good that one was to begin with."""
 
 
 class Observer:
@@ -35,19 +48,37 @@ class Observer:
         self._luma = luma.copy()
         return self._motion
 
-    def observe(self, answer: Answer, pts_ns: int, motion_now: float, *, fidelity: float = 1.0) -> None:
-        """A model's answer (in [0, 1] of the source picture). It audits the tracker before it replaces its state.
+    def foresee(self, pts_ns: int) -> Foreseen | None:
+        """What would be tracked for the frame at `pts_ns` now, to be held against its answer; None if no audit is due.
 
-        fidelity: that is expected of it. A poor answer is no audit: where it differs from the tracked one, as likely
-        as not it is the one that is wrong. Nor is any answer an audit of what was tracked from a poor one.
+        By the time the answer is there, newer ones than could have been tracked from may be too.
         """
         age_ms = self.age_ms(pts_ns)
         due = self._audited_ns is None or abs(pts_ns - self._audited_ns) >= _AUDIT_INTERVAL_NS
-        trusted = min(fidelity, self.carried) >= TRUSTED
-        if age_ms is not None and age_ms > 0 and due and trusted:
-            self._audited_ns = pts_ns
-            tracked = self._tracker.predict(pts_ns)
-            self._world.track.audit(agreement(self._kind, tracked, answer), motion_now, age_ms)
+        if age_ms is None or age_ms <= 0 or not due:
+            return None
+        self._audited_ns = pts_ns
+        return Foreseen(self._tracker.predict(pts_ns), age_ms, self.carried)
+
+    def observe(
+        self,
+        answer: Answer,
+        pts_ns: int,
+        motion_now: float,
+        *,
+        fidelity: float = 1.0,
+        foreseen: Foreseen | None = None,
+    ) -> None:
+        """A model's answer (in [0, 1] of the source picture), and what was foreseen of it: an audit of the tracker.
+
+        fidelity: that is expected of the answer. Where it is not to be trusted, or what was tracked was tracked from
+        one like that, that much less agreement is as good. Poor answers are no audit: where they differ from what was
+        tracked, as likely as not it is they that are wrong.
+        """
+        age_ms = self.age_ms(pts_ns)
+        if foreseen is not None and min(fidelity, foreseen.carried) >= TELLING:
+            agreed = agreement(self._kind, foreseen.answer, answer) / (carried(fidelity) * foreseen.carried)
+            self._world.track.audit(min(agreed, 1.0), motion_now, foreseen.age_ms)
         self._tracker.observe(answer, pts_ns)
         if age_ms != 0:  # else there is a newer one
             self.carried = carried(fidelity)

@@ -250,7 +250,7 @@ class Pipeline:
     def _observe(self, frame: OpenFrame, outcome: Outcome, answer: Answer) -> None:
         """`answer` in [0, 1] of the source picture."""
         pts_ns, fidelity = frame.captured.pts_ns, frame.fidelity(outcome)
-        self._observer.observe(answer, pts_ns, frame.motion, fidelity=fidelity)
+        self._observer.observe(answer, pts_ns, frame.motion, fidelity=fidelity, foreseen=frame.foreseen)
 
 
 async def _wait_until(until_ns: int, *futures: asyncio.Future[Any]) -> None:

@@ -20,6 +20,7 @@ from splitmesh.media.prepare import Prepared, Preparer
 from splitmesh.media.source import VideoSource
 from splitmesh.policy.base import Policy
 from splitmesh.policy.decision import Decision, Observation
+from splitmesh.policy.point import Place
 from splitmesh.policy.world import World
 from splitmesh.telemetry.metrics import EdgeMetrics, Reconnected, Side
 from splitmesh.telemetry.tracing import Tracing
@@ -118,6 +119,8 @@ class EdgeService:
         )
         decision = p.policy.decide(world=p.world, seen=seen)
         frame = self._frame(captured, prepared, decision, now_ns, deadline_ns, frame_motion)
+        if decision.point.place is not Place.TRACK:
+            frame.foreseen = p.observer.foresee(captured.pts_ns)
         decided_ns = time.monotonic_ns()
         frame.trace.span("decode", captured.captured_ns - captured.decode_ns, captured.captured_ns)
         frame.timed("preprocess", start_ns, now_ns)

@@ -27,7 +27,8 @@ from splitmesh.lab.summary import Fidelity, RunFacts, summarise
 from splitmesh.lab.supervise import StreamOutcome, run_mesh
 from splitmesh.lab.truth import LinkTruth, emulation_report
 from splitmesh.models.fetch import default_cache
-from splitmesh.policy.baselines import fixed_point, make_policy
+from splitmesh.plan.bundle.choice import points_for
+from splitmesh.policy.baselines import make_policy
 from splitmesh.settings.model import LabSettings
 
 EXIT_OK = 0
@@ -62,7 +63,7 @@ def run(settings: LabSettings) -> int:
     display = Display(quiet=settings.quiet, stream=sys.stderr if on_stdout else None)
     link = load_link(settings.link, duration_s=settings.duration_s, outages=settings.outage)
     ingredients = gather(settings, display)
-    points = ingredients.bundle.points_with(fixed_point(settings.policy))
+    points = points_for(settings.policy, ingredients.bundle)
     make_policy(settings.policy, points)  # a wrong name shall fail here, not in a child's log
     out = make_folder(settings.out)
     outcome = _stream(settings, display, ingredients, out, LinkTruth(link))

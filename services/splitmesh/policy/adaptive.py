@@ -41,11 +41,15 @@ _SPARE_NS = 20_000_000
 
 
 class Adaptive:
-    """`uplink_budget_bps`: average payload rate to keep to; None: only the link itself is the limit."""
+    """`uplink_budget_bps`: average payload rate to keep to; None: only the link itself is the limit.
 
-    name = "adaptive"
+    only: what the names of remote points begin with that alone may be chosen; the whole model then runs here only
+    while none of them can be. "": any point.
+    """
 
-    def __init__(self, *, uplink_budget_bps: float | None = None) -> None:
+    def __init__(self, *, uplink_budget_bps: float | None = None, only: str = "") -> None:
+        self.name = f"only:{only}" if only else "adaptive"
+        self._only = only
         self._budget_bps = uplink_budget_bps
         self._budget_debt_bytes = 0.0
         self._incumbent = ""
@@ -56,7 +60,10 @@ class Adaptive:
 
     def decide(self, *, world: World, seen: Observation) -> Decision:
         world.breaker.tick(seen.now_ns)
-        forecasts = [self._forecast(p, world, seen) for p in world.points if self._eligible(p, world, seen)]
+        eligible = [point for point in world.points if self._eligible(point, world, seen)]
+        if self._only and any(point.remote for point in eligible):
+            eligible = [point for point in eligible if point.place is not Place.LOCAL]
+        forecasts = [self._forecast(point, world, seen) for point in eligible]
         remotes = [f for f in forecasts if f.point.remote]
         forecasts = [_charged(f, forecasts, world, seen) for f in forecasts]
         kept, held = self._hold(remotes, world, seen)
@@ -75,6 +82,8 @@ class Adaptive:
             return seen.track_age_ms is not None
         if point.place is Place.LOCAL:
             return True
+        if not point.name.startswith(self._only):
+            return False
         if not world.breaker.closed or world.link.view(seen.now_ns).stalled_ms > _STALL_MS:
             return False
         if self._comes(point, world, seen):

@@ -61,9 +61,14 @@ def fixed_point(name: str) -> str:
     return name.removeprefix("static:") if name.startswith("static:") else ""
 
 
+def only_points(name: str) -> str:
+    """What the names of the remote points begin with that policy `name` is held to; "" for the others."""
+    return name.removeprefix("only:") if name.startswith("only:") else ""
+
+
 def make_policy(name: str, points: tuple[OperatingPoint, ...], *, uplink_budget_bps: float | None = None) -> Policy:
-    """`adaptive`, `local-only` (or `local`), `cloud-only` (or `cloud`: the best picture codec, always),
-    `static:<operating point>`.
+    """`adaptive`, `only:<beginning of operating points' names>` (adaptive among those, no whole model here),
+    `local-only` (or `local`), `cloud-only` (or `cloud`: the best picture codec, always), `static:<operating point>`.
 
     Raises SettingsError that lists what there is.
     """
@@ -72,6 +77,13 @@ def make_policy(name: str, points: tuple[OperatingPoint, ...], *, uplink_budget_
     names = sorted(point.name for point in points)
     if name == "adaptive":
         return Adaptive(uplink_budget_bps=uplink_budget_bps)
+    if beginning := only_points(name):
+        if not any(point.remote and point.name.startswith(beginning) for point in points):
+            remote = ", ".join(sorted({point.name.rpartition("/")[0] for point in points if point.remote}))
+            raise SettingsError(
+                f"no remote operating point is called {beginning}…", key="policy", advice=f"there are {remote}"
+            )
+        return Adaptive(uplink_budget_bps=uplink_budget_bps, only=beginning)
     if name in ("local-only", "local"):
         return LocalOnly()
     if name in ("cloud-only", "cloud"):
@@ -84,5 +96,5 @@ def make_policy(name: str, points: tuple[OperatingPoint, ...], *, uplink_budget_
     if fixed_point(name):
         advice = f"a level between measured ones, or one of {', '.join(names)}"
         raise SettingsError(f"no operating point {name!r}", key="policy", advice=advice)
-    known = "adaptive, local-only, cloud-only, static:<operating point>"
+    known = "adaptive, only:<split, frame or a longer beginning>, local-only, cloud-only, static:<operating point>"
     raise SettingsError(f"unknown policy {name!r}", key="policy", advice=f"one of {known}")

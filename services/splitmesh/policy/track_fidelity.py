@@ -16,6 +16,9 @@ TRUSTED = 0.9
 """An answer of at least this fidelity is taken for what the model itself would say: the tracker may be held against
 it, and nothing is taken off what is carried on from it."""
 
+TELLING = 0.75
+"""Answers below this say nothing of the tracker."""
+
 
 def carried(fidelity: float) -> float:
     """How good an answer of that expected fidelity is to begin with, when it is carried on; in [0, 1]."""

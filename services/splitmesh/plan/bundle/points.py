@@ -18,9 +18,11 @@ OFFERED_CODECS = frozenset({"u8lz4", "u8zstd", "compact", "temporal", "jpeg", "w
 """Those that an edge can send with. Rows of others are measured and compared, but are no operating points."""
 
 
-def operating_points(plan: PlanFile, profile: ProfileFile, *, limit: int = LIMIT) -> tuple[OperatingPoint, ...]:
+def operating_points(
+    plan: PlanFile, profile: ProfileFile, *, limit: int = LIMIT, beginning: str = ""
+) -> tuple[OperatingPoint, ...]:
     """At most `limit` remote points (of the Pareto set of those measured and those between them), plus "track",
-    "local" and local variants; sorted by name.
+    "local" and local variants; sorted by name. beginning: of the names of remote points; others are left out.
 
     A variant (a quantised model or head, a smaller model) must pay. It must be at least 10 % faster on the edge than
     what it stands for: less is within the noise of timing, and the original has the better answers. And a local
@@ -37,7 +39,11 @@ def operating_points(plan: PlanFile, profile: ProfileFile, *, limit: int = LIMIT
     remote: list[OperatingPoint] = []
     for row, point in _points(plan, times):
         if row.codec:
-            if _sendable(row) and not (row.variant and _slow_head(row, point, times)):
+            if (
+                row.point.startswith(beginning)
+                and _sendable(row)
+                and not (row.variant and _slow_head(row, point, times))
+            ):
                 remote.append(point)
         elif _faster(point.edge_ms, local.edge_ms) and point.fidelity >= LEAST_FIDELITY:
             points.append(point)

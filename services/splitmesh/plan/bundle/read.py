@@ -61,6 +61,12 @@ class Bundle:
         further = operating_point(self.plan, self.profile, name)
         return self.points if further is None else (*self.points, further)
 
+    def points_like(self, beginning: str) -> tuple[OperatingPoint, ...]:
+        """Operating points as if there were no remote ones but those whose names begin so: more levels of these."""
+        if not self.points or self.profile is None:
+            return self.points
+        return operating_points(self.plan, self.profile, beginning=beginning)
+
     @property
     def track_kappa(self) -> float:
         """κ of A_track = exp(−κ · (motion + floor) · age_s); see `plan.calibrate.fit_track_kappa`."""
