@@ -148,3 +148,13 @@ def test_a_missed_probe_keeps_the_breaker_half_open() -> None:
     assert breaker.state is BreakerState.HALF_OPEN
     breaker.on_success(3)
     assert breaker.closed
+
+
+def test_boxes_that_hold_for_a_while_and_are_lost_all_at_once_are_no_line() -> None:
+    track = TrackFidelity(kappa=5)
+    for _ in range(20):
+        for age_ms, f1 in ((300, 0.9), (400, 0.7), (600, 0.3)):
+            track.audit(f1, 0.005, age_ms)
+    for age_ms, f1 in ((300, 0.9), (400, 0.7), (600, 0.3)):
+        assert track.a_track(0.005, age_ms) == pytest.approx(f1, abs=0.08)
+    assert track.a_track(0.005, 0) > 0.7 and track.a_track(0.005, 2_000) < 0.45

@@ -49,7 +49,7 @@ class Observer:
         return self._motion
 
     def foresee(self, pts_ns: int) -> Foreseen | None:
-        """What would be tracked for the frame at `pts_ns` now, to be held against its answer; None if no audit is due.
+        """What would be tracked now for the frame at `pts_ns`, to be held against its answer; None: no audit is due.
 
         By the time the answer is there, newer ones than could have been tracked from may be too.
         """

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from splitmesh.errors import ModelError
 from splitmesh.lab.display import Display
 from splitmesh.models.registry import ResolvedModel, default_clip
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.provision.model import provide_model
-from splitmesh.provision.plan import edge_plan
+from splitmesh.provision.plan import edge_plan, given_plan
 from splitmesh.settings.model import LabSettings
 
 
@@ -37,5 +38,10 @@ def gather(settings: LabSettings, display: Display) -> Ingredients:
     else:
         source = settings.source
     with display.stage("plan: cuts, rates, times of this machine") as stage:
-        bundle = edge_plan(model, source, threads=settings.threads, progress=stage.report)
+        if settings.plan is None:
+            bundle = edge_plan(model, source, threads=settings.threads, progress=stage.report)
+        else:
+            bundle = given_plan(settings.plan, threads=settings.threads, progress=stage.report)
+    if bundle.sha256 != model.sha256:
+        raise ModelError(f"plan {settings.plan} is of another model than {settings.model}", advice="name its --model")
     return Ingredients(model, source, bundle)

@@ -49,8 +49,7 @@ def choose_fallback(
     resume_ms = device_backlog_ms + world.edge_ms(point.resume_ms)
     p_resume = world.lateness[Place.LOCAL].p_within(resume_ms, remaining_ms, now_ns)
     wait = p_reply * point.fidelity + (1 - p_reply) * a_track
-    either = p_resume + (1 - p_resume) * p_reply
-    resume = either + (1 - either) * a_track
+    resume = p_resume + (1 - p_resume) * wait
     # The device time of a resume that was not needed is taken from the frames behind it.
     cost = 0.1 * p_reply
     detail = f"P(reply) {p_reply:.2f}, P(resume) {p_resume:.2f}"

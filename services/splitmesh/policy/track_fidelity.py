@@ -3,15 +3,27 @@
 The form is `A_track = A_0·exp(−κ·motion·age)`. `κ` comes from the plan's calibration and starts the estimate; then
 `A_0` and `κ` follow from a decayed least-squares line of `1 − F1` over `x = (motion + floor)·age_s`. The floor keeps
 a still picture from being trusted for ever: new objects are small next to the whole picture's motion.
+
+The line is what is expected where there is no audit of about that motion and age. Where there are, their mean counts
+(Nadaraya 1964, "On estimating regression"): boxes hold for a while and are then lost all at once, which no line is.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
 
 from splitmesh.frames.track import MOTION_FLOOR
 
 _DECAY = 0.985
+_RECENT = 64
+_WIDTHS = (0.5, 0.15)
+"""Of the kernel, in natural logarithms of motion and of age."""
+_LINE_WEIGHT = 2.0
+"""Of the line, in audits of just that motion and age."""
 TRUSTED = 0.9
 """An answer of at least this fidelity is taken for what the model itself would say: the tracker may be held against
 it, and nothing is taken off what is carried on from it."""
@@ -35,6 +47,11 @@ class TrackFidelity:
         self._w = self._wx = self._wy = self._wxx = self._wxy = 0.0
         for x in (0.002, 0.03):
             self._add(x, min(1.0, start_loss + 1 - math.exp(-kappa * x)), 4.0)
+        self._recent: deque[tuple[float, float, float]] = deque(maxlen=_RECENT)
+        """(ln motion, ln age, F1), the newest last."""
+        self._known: npt.NDArray[np.float64] | None = None
+        self._last: tuple[float, float, float] | None = None
+        """What was asked last, and the answer: every point of a decision asks the same."""
         self.audits = 0
 
     def audit(self, f1: float, motion: float, age_ms: float) -> None:
@@ -44,15 +61,30 @@ class TrackFidelity:
         for name in ("_w", "_wx", "_wy", "_wxx", "_wxy"):
             setattr(self, name, getattr(self, name) * _DECAY)
         self._add(_x(motion, age_ms), 1 - f1, 1.0)
+        self._recent.append((*_place(motion, age_ms), f1))
+        self._known = self._last = None
         self.audits += 1
 
     def a_track(self, motion: float, age_ms: float | None) -> float:
         """Expected agreement of a tracked answer of that age; 0 when there is nothing to track from."""
         if age_ms is None:
             return 0.0
+        if self._last is None or self._last[:2] != (motion, age_ms):
+            self._last = motion, age_ms, self._expected(motion, age_ms)
+        return self._last[2]
+
+    def _expected(self, motion: float, age_ms: float) -> float:
         intercept, slope = self._line()
         x = _x(motion, age_ms)
-        return max(0.0, (1 - intercept) * math.exp(-slope * x / max(1 - intercept, 0.05)))
+        line = max(0.0, (1 - intercept) * math.exp(-slope * x / max(1 - intercept, 0.05)))
+        if not self._recent or age_ms <= 0:
+            return line
+        if self._known is None:
+            self._known = np.array(self._recent)
+        apart = (self._known[:, :2] - _place(motion, age_ms)) / _WIDTHS
+        weights = np.exp(-0.5 * np.square(apart).sum(axis=1)) * _DECAY ** np.arange(len(apart) - 1, -1, -1)
+        seen = float(weights @ self._known[:, 2])
+        return (seen + _LINE_WEIGHT * line) / (float(weights.sum()) + _LINE_WEIGHT)
 
     def _add(self, x: float, y: float, weight: float) -> None:
         self._w += weight
@@ -71,6 +103,10 @@ class TrackFidelity:
         slope = max(0.0, (covariance + ridge * 0.5 * origin) / (variance + ridge))
         intercept = min(max(mean_y - slope * mean_x, 0.0), 0.9)
         return intercept, slope
+
+
+def _place(motion: float, age_ms: float) -> tuple[float, float]:
+    return math.log(motion + MOTION_FLOOR), math.log(age_ms)
 
 
 def _x(motion: float, age_ms: float) -> float:

@@ -36,9 +36,14 @@ def provide_plan(
     Raises ModelError, SourceError, OutputError.
     """
     if plan is not None:
-        return profiled(_calibrated(read_bundle(plan)), threads=threads, providers=providers, progress=progress)
+        return given_plan(plan, threads=threads, providers=providers, progress=progress)
     resolved = provide_model(model, manifest, progress)
     return edge_plan(resolved, source, threads=threads, providers=providers, progress=progress)
+
+
+def given_plan(plan: Path, *, threads: int, providers: Sequence[str] = ("auto",), progress: Progress) -> Bundle:
+    """The plan in that folder, with the times of this device. Raises ModelError, OutputError."""
+    return profiled(_calibrated(read_bundle(plan)), threads=threads, providers=providers, progress=progress)
 
 
 def edge_plan(

@@ -186,6 +186,7 @@ class LabSettings(Settings):
         "coco-ssdlite", description="Catalogue name (see `splitmesh models ls`) or path of an ONNX file"
     )
     manifest: UserPath | None = Field(None, description="Manifest TOML of an own ONNX model")
+    plan: UserPath | None = Field(None, description="Plan folder to use; default: the model's own, or one built once")
     deadline_ms: DeadlineMs = Field(150.0, description="Capture to answer; a later answer is worthless")
     link: LinkName = Field("lab-default", description="Uplink to emulate: a preset's name or a trace file")
     edge_slowdown: Slowdown = Field(5.0, description="How many times slower than this machine the edge is")

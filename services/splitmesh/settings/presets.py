@@ -7,7 +7,7 @@ from typing import Any, Final
 
 PRESETS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "lab": {
-        "thin-uplink": {"link": "uplink-64k", "deadline_ms": 400.0, "max_fps": 10.0, "edge_slowdown": 10.0},
+        "thin-uplink": {"link": "uplink-64k", "deadline_ms": 400.0, "max_fps": 10.0, "edge_slowdown": 8.0},
     },
 }
 """Section → name → field → value.
