@@ -113,7 +113,7 @@ bench-lab: $(STAMP) ## The adaptive policy against the fixed ones, over the lab'
 	@$(BIN)/python -m bench.lab $(ARGS)
 
 bench-thin: $(STAMP) ## Detection over 64 kbit/s: features against every frame codec. ARGS='--source VIDEO'
-	@$(BIN)/python -m bench.lab --name thin-uplink --preset thin-uplink --source ../shared/media/vtest.avi $(ARGS)
+	@$(BIN)/python -m bench.thin $(ARGS)
 
 bench-overhead: $(STAMP) ## What decisions, codecs and telemetry cost per frame.
 	@$(BIN)/python -m bench.overhead $(ARGS)

@@ -1,6 +1,6 @@
 """The same lab scenario for every policy: adaptive, local-only, cloud-only and each static operating point.
 
-`make bench-lab`; `make bench-thin` is the same for the preset "thin-uplink", on a static camera. Each run is a
+`make bench-lab`; `bench.thin` runs the same for the preset "thin-uplink". Each run is a
 `splitmesh lab` of its own; rounds go over all policies before the next round starts, so that a slow minute of the
 machine does not hit one policy only. Writes bench/results/NAME.{json,png} and the table between the markers of that
 name in README.md.
@@ -42,6 +42,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--name", default="lab", help="of result files and of the table's markers (default: lab)")
     parser.add_argument("--preset", help="the lab's preset; what follows wins over it")
     parser.add_argument("--source", help="video (default: the lab's)")
+    parser.add_argument("--plan", help="plan folder (default: the model's own)")
     parser.add_argument("--link", help="link preset or trace (default: the lab's)")
     parser.add_argument("--deadline", help="as in 150ms (default: the lab's)")
     parser.add_argument("--edge-slowdown", help="default: the lab's")
@@ -73,7 +74,7 @@ def policies(statics: int, source: str | None) -> list[str]:
 
 def passed_on(arguments: argparse.Namespace) -> list[str]:
     """The lab's own options that were given."""
-    names = ("preset", "source", "link", "deadline", "edge_slowdown", "outage")
+    names = ("preset", "source", "plan", "link", "deadline", "edge_slowdown", "outage")
     given = {f"--{name.replace('_', '-')}": getattr(arguments, name) for name in names}
     return [word for flag, value in given.items() if value for word in (flag, value)]
 
@@ -163,7 +164,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(9.0, 0.9 + 0.36 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    colours = ["#2a9d5c" if row["policy"] == "adaptive" else "#b8c4d4" for row in rows]
+    best = max((row["score"] for row in rows), default=None)
+    colours = ["#2a9d5c" if row["score"] == best else "#b8c4d4" for row in rows]
     axes.barh([row["policy"] for row in rows], [row["score"] for row in rows], color=colours)
     for place, row in enumerate(rows):
         axes.plot([row["score_min"], row["score_max"]], [place, place], color="#24292f", linewidth=1.4)

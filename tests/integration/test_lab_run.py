@@ -16,6 +16,7 @@ from typing import Any
 import av
 import psutil
 import pytest
+from mesh_run import Scene
 
 from splitmesh.frames.outcome import Outcome
 from splitmesh.lab.records import read_records
@@ -134,6 +135,19 @@ def test_a_lab_that_is_killed_takes_everything_with_it(tmp_path: Path, clip: Pat
         process.kill()
         assert psutil.wait_procs(family, timeout=10)[1] == []
     assert leftovers(out) == []
+
+
+def test_a_lab_with_a_plan_of_its_own_and_only_features_sends_no_picture(tmp_path: Path, clip: Path, scene: Scene):
+    out = tmp_path / "run"
+    given = ("--plan", str(scene.bundle.folder), "--policy", "only:split", "--link", "wifi")
+    with lab(out, clip, "--duration", "4s", "--no-video", *given) as process:
+        said, _ = process.communicate(timeout=_STARTED_S + 60)
+    assert process.returncode == 0, said
+    summary = summary_of(out)
+    assert summary["conserved"] is True and summary["policy"] == "only:split"
+    places = {point.split("/")[0] for point in summary["decisions"]}
+    assert "split" in places and "frame" not in places
+    assert summary["frames"]["frame"] == 0 < summary["frames"]["split"]
 
 
 def test_a_wrong_policy_says_so_and_leaves_nothing_running(tmp_path: Path, clip: Path):

@@ -223,3 +223,16 @@ def test_any_level_between_measured_ones_can_be_asked_for_by_name() -> None:
     assert operating_point(plan, profile, "split/early/u8zstd-8") is not None
     for name in ("split/early/u8zstd-6", "frame/h264-33", "frame/h264-19", "local", "nonsense", ""):
         assert operating_point(plan, profile, name) is None
+
+
+def test_held_to_the_beginning_of_names_more_levels_fit() -> None:
+    rows = [row("early", "u8zstd", level, 1000.0 * level, 0.8 + level / 50) for level in (3, 4, 5, 6, 8)]
+    rows += [row("", "jpeg", level, 100.0 * level, 0.5 + level / 200) for level in (30, 50, 70, 85, 95)]
+    plan = PlanFile.model_validate(facts(rows=rows, files={}))
+    profile = profile_of(plan, PARTS, 1.0)
+    offered = operating_points(plan, profile, limit=4)
+    held = operating_points(plan, profile, limit=4, beginning="frame/")
+    assert sum(p.remote for p in offered) == sum(p.remote for p in held) == 4
+    assert {p.place for p in offered if p.remote} == {Place.SPLIT, Place.FRAME}
+    assert {p.place for p in held if p.remote} == {Place.FRAME}
+    assert {"local", "track"} <= {p.name for p in held}

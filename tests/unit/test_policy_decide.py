@@ -303,3 +303,29 @@ def test_half_open_probes_come_quickly() -> None:
     probes.sent(SEEN.now_ns)
     probes.back()
     assert probes.due(w, 4_800, SEEN.now_ns + 200 * MS)
+
+
+def test_only_some_points_are_chosen_and_the_model_runs_here_only_without_them() -> None:
+    held = make_policy("only:split", POINTS)
+    assert held.name == "only:split"
+    fast = world(gamma=1)
+    assert Adaptive().decide(world=fast, seen=SEEN).point is LOCAL
+    decision = held.decide(world=fast, seen=SEEN)
+    assert decision.point is FINE
+    assert {f.point.place for f in decision.runners_up} <= {Place.SPLIT, Place.TRACK}
+    alone = make_policy("only:split", POINTS).decide(world=world(gamma=1, breaker_closed=False), seen=SEEN)
+    assert alone.point is LOCAL
+    full = replace(SEEN, device_backlog_ms=110)
+    assert make_policy("only:frame/jpeg-95", POINTS).decide(world=world(), seen=full).point is PICTURE
+    with pytest.raises(SettingsError, match="no remote operating point is called nonsense"):
+        make_policy("only:nonsense", POINTS)
+
+
+def test_a_resume_that_will_hardly_make_it_is_no_reason_not_to_wait() -> None:
+    """The reply is all but certain, the tail likely late: it would only keep the device from the next frame."""
+    w = world(gamma=8)
+    choice = choose_fallback(
+        FINE, w, now_ns=SEEN.now_ns, elapsed_ms=70, budget_ms=148, predicted_ms=90, device_backlog_ms=20, a_track=0.8,
+        refused=False,
+    )  # fmt: skip
+    assert choice.kind is Fallback.WAIT, choice.reason

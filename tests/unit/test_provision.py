@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import shutil
 import subprocess
@@ -16,11 +17,14 @@ import pytest
 from splitmesh.errors import ModelError
 from splitmesh.inference.planning.make import make_plan
 from splitmesh.inference.planning.request import PlanRequest
+from splitmesh.lab.display import Display
+from splitmesh.lab.stages import gather
 from splitmesh.plan.bundle.read import read_bundle
 from splitmesh.plan.footage import Footage
 from splitmesh.plan.manifest_toml import manifest_toml
 from splitmesh.provision.parts import log_stages, provide_parts
 from splitmesh.provision.plan import provide_plan
+from splitmesh.settings.model import LabSettings
 
 
 class Seen:
@@ -62,6 +66,12 @@ def test_a_worker_takes_a_plan_without_calibration_and_an_edge_refuses_it(parts:
     with pytest.raises(ModelError, match="parts only") as refusal:
         provide_plan(**given(parts), source="unused.mp4")
     assert "splitmesh plan" in refusal.value.advice
+
+
+def test_a_lab_refuses_a_plan_of_another_model(measured_elsewhere: Path) -> None:
+    settings = LabSettings(plan=measured_elsewhere, source="unused.mp4")
+    with pytest.raises(ModelError, match="another model than coco-ssdlite"):
+        gather(settings, Display(quiet=True, stream=io.StringIO()))
 
 
 def test_a_worker_without_a_plan_makes_the_parts_of_a_file_once(tmp_path: Path) -> None:

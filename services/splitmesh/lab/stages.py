@@ -8,7 +8,7 @@ from pathlib import Path
 from splitmesh.errors import ModelError
 from splitmesh.lab.display import Display
 from splitmesh.models.registry import ResolvedModel, default_clip
-from splitmesh.plan.bundle.read import Bundle
+from splitmesh.plan.bundle.read import Bundle, read_bundle
 from splitmesh.provision.model import provide_model
 from splitmesh.provision.plan import edge_plan, given_plan
 from splitmesh.settings.model import LabSettings
@@ -40,8 +40,9 @@ def gather(settings: LabSettings, display: Display) -> Ingredients:
     with display.stage("plan: cuts, rates, times of this machine") as stage:
         if settings.plan is None:
             bundle = edge_plan(model, source, threads=settings.threads, progress=stage.report)
-        else:
+        elif read_bundle(settings.plan).sha256 == model.sha256:
             bundle = given_plan(settings.plan, threads=settings.threads, progress=stage.report)
-    if bundle.sha256 != model.sha256:
-        raise ModelError(f"plan {settings.plan} is of another model than {settings.model}", advice="name its --model")
+        else:
+            reason = f"plan {settings.plan} is of another model than {settings.model}"
+            raise ModelError(reason, advice="name its model with --model")
     return Ingredients(model, source, bundle)

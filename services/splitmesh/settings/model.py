@@ -190,7 +190,9 @@ class LabSettings(Settings):
     deadline_ms: DeadlineMs = Field(150.0, description="Capture to answer; a later answer is worthless")
     link: LinkName = Field("lab-default", description="Uplink to emulate: a preset's name or a trace file")
     edge_slowdown: Slowdown = Field(5.0, description="How many times slower than this machine the edge is")
-    policy: str = Field("adaptive", min_length=1, description="How frames are placed: adaptive or a baseline")
+    policy: str = Field(
+        "adaptive", min_length=1, description="How frames are placed: adaptive, only:split, or a baseline"
+    )
     duration_s: Seconds = Field(60.0, ge=1, le=86_400, description="Length of the run")
     max_fps: MaxFps = Field(0.0, description=_MAX_FPS_DOC)
     outage: Outages = Field((), description=_OUTAGE_DOC)

@@ -7,11 +7,17 @@ from typing import Any, Final
 
 PRESETS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "lab": {
-        "thin-uplink": {"link": "uplink-64k", "deadline_ms": 400.0, "max_fps": 10.0, "edge_slowdown": 8.0},
+        "thin-uplink": {
+            "link": "uplink-64k",
+            "deadline_ms": 400.0,
+            "max_fps": 10.0,
+            "edge_slowdown": 8.0,
+            "policy": "only:split",
+        },
     },
 }
 """Section → name → field → value.
 
 "thin-uplink": detection at 10 frames per second by a board that is too slow for it, over 64 kbit/s with a round trip
-of 80 ms.
+of 80 ms. Only features cross, never a picture.
 """
