@@ -12,6 +12,7 @@ from splitmesh.inference.planning.make import make_plan
 from splitmesh.inference.planning.request import PlanRequest
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.manifest import parse_manifest
+from splitmesh.plan.pareto import LIMIT
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.provision.footage import read_footage
 
@@ -75,7 +76,7 @@ def test_early_middle_and_late_cut_differ_in_head_time(built: tuple[Bundle, floa
 def test_every_cut_and_the_picture_offer_something(built: tuple[Bundle, float]) -> None:
     bundle, _ = built
     remote = [p for p in bundle.points if p.remote]
-    assert 8 <= len(remote) <= 16
+    assert 8 <= len(remote) <= LIMIT
     assert len({p.cut for p in remote}) >= 4
     for point in remote:
         assert 0.3 < point.fidelity <= 1.0

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from onnx import ModelProto
 from test_cuts_extract import pictures, run
 
+from splitmesh.inference.planning.cutting import QUANTISED_LIMIT
 from splitmesh.plan.cuts.crossing import over_limits
 from splitmesh.plan.cuts.cut import Cut
 from splitmesh.plan.cuts.extract import PARITY_LIMIT, relative_error, split_model
@@ -47,6 +48,8 @@ def test_every_cut_separates_the_input_from_all_outputs(model: ModelProto) -> No
 def test_head_and_tail_equal_the_whole(model: ModelProto) -> None:
     case = pictures(1, random_dags.SIZE)[0]
     wanted, exact = run(model)(case), run(model, optimise=False)(case)
+    rounds = any(node.op_type in ("QuantizeLinear", "Cast") for node in model.graph.node)
+    limit = QUANTISED_LIMIT if rounds else PARITY_LIMIT  # other fusions, and an element takes the step beside
     for cut in all_cuts(model):
         if over_limits(GraphView(model), len(cut.tensors), 0):
             continue
@@ -54,7 +57,7 @@ def test_head_and_tail_equal_the_whole(model: ModelProto) -> None:
         plain = run(tail, optimise=False)(run(head, optimise=False)(case))
         assert plain.keys() == exact.keys()
         assert relative_error(plain, exact) == 0, cut
-        assert relative_error(run(tail)(run(head)(case)), wanted) <= PARITY_LIMIT, cut
+        assert relative_error(run(tail)(run(head)(case)), wanted) <= limit, cut
 
 
 @settings(max_examples=40, deadline=None)
