@@ -61,9 +61,9 @@ def at_least_one(text: str) -> int:
     return count
 
 
-def policies(statics: int, source: str | None) -> list[str]:
+def policies(statics: int, source: str | None, plan: str | None) -> list[str]:
     """All there are for the default model: the three named ones, then the plan's own points, evenly thinned."""
-    settings = LabSettings(source=source) if source else LabSettings()
+    settings = LabSettings(source=source, plan=Path(plan) if plan else None)
     bundle = gather(settings, Display(quiet=True, stream=sys.stderr)).bundle
     remote = [point.name for point in bundle.points if point.remote]
     if len(remote) > statics:
@@ -217,7 +217,9 @@ class Progress:
 
 def main() -> int:
     arguments = parsed()
-    names = [n for n in arguments.policies.split(",") if n] or policies(arguments.statics, arguments.source)
+    names = [n for n in arguments.policies.split(",") if n] or policies(
+        arguments.statics, arguments.source, arguments.plan
+    )
     progress = Progress(len(names) * arguments.repeats, arguments.duration)
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for repeat in range(arguments.repeats):

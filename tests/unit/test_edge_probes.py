@@ -61,3 +61,9 @@ def test_what_goes(points: tuple[OperatingPoint, ...], bandwidth_bps: float, own
         assert len(payload) < 600, "75 ms at 64 kbit/s"
         assert point.place is Place.FRAME and not point.key_bytes
         assert point.cloud_ms == max((each.cloud_ms for each in points), default=0.0)
+
+
+def test_where_only_features_may_cross_a_probe_shows_nothing_of_the_scene() -> None:
+    point, payload = probe(FLOW, bandwidth_bps=1e9)
+    assert point.name == "probe"
+    assert np.ptp(decode_picture(payload, expect=(300, 300)).astype(int)) <= 2

@@ -325,7 +325,7 @@ def test_a_resume_that_will_hardly_make_it_is_no_reason_not_to_wait() -> None:
     """The reply is all but certain, the tail likely late: it would only keep the device from the next frame."""
     w = world(gamma=8)
     choice = choose_fallback(
-        FINE, w, now_ns=SEEN.now_ns, elapsed_ms=70, budget_ms=148, predicted_ms=90, device_backlog_ms=20, a_track=0.8,
-        refused=False,
+        replace(FINE, fidelity=0.85), w, now_ns=SEEN.now_ns, elapsed_ms=70, budget_ms=148, predicted_ms=90,
+        device_backlog_ms=20, a_track=0.8, refused=False,
     )  # fmt: skip
     assert choice.kind is Fallback.WAIT, choice.reason
