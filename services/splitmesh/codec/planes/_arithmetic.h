@@ -12,18 +12,6 @@ static const uint16_t KNOTS[33] = {22,    36,    60,    98,    162,   267,   439
 static uint16_t SQUASH[4096];
 static int16_t STRETCH[4096];
 static int32_t RATE[1024];
-static int32_t COST[4096]; /* of an event of so much probability of 4096, in 1/256 bit */
-
-static int32_t cost_of(uint32_t p) { /* of 8192: logarithm by squaring */
-    int top = 31 - __builtin_clz(p), part = 0;
-    uint32_t y = p << (15 - top);
-    for (int i = 0; i < 8; i++) {
-        y = y * y >> 15;
-        part = part << 1 | (int)(y >> 16);
-        y >>= y >> 16;
-    }
-    return 256 * (13 - top) - part;
-}
 
 static void init_tables(void) {
     int next = 0;
@@ -33,7 +21,6 @@ static void init_tables(void) {
         for (int top = SQUASH[x + 2048] >> 4; next <= top; next++) STRETCH[next] = (int16_t)x;
     }
     for (; next < 4096; next++) STRETCH[next] = 2047;
-    for (uint32_t p = 0; p < 4096; p++) COST[p] = cost_of(2 * p + 1);
     for (int n = 0; n < 1024; n++) RATE[n] = 131072 / (2 * n + 3);
 }
 
@@ -147,7 +134,6 @@ typedef struct {
     Coder coder;
     const Model *model;
     uint32_t base[INPUTS], sign_base[INPUTS];
-    int32_t price;
 } Run;
 
 #define HELD(v, low, high) ((v) < (low) ? (low) : (v) > (high) ? (high) : (v))

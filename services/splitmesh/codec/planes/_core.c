@@ -31,40 +31,9 @@ static inline void turn(const Spot *p, int negative, uint32_t *at) {
     at[1] += (uint32_t)shift;
 }
 
-/* What coding a rung's answer costs, in 1/256 bit. */
-static int32_t toll(const Run *run, const uint32_t *at, int kind, int set, int bit) {
-    uint32_t rung[INPUTS];
-    Mix mix;
-    for (int i = 0; i < INPUTS; i++) rung[i] = at[i] + (uint32_t)kind;
-    int32_t one = mixed(run, rung, set, &mix) >> 4;
-    return COST[bit ? one : 4095 - one];
-}
-
-/* The value itself or the one next to it towards zero: whichever costs less in squared error and bits together. */
-static int decide(const Run *run, const Field *f, const Spot *p, const uint32_t *at, int value, int32_t exact) {
-    int size = abs(value), level = p->level, negative = value < 0;
-    if (size == 0 || size >= LADDER) return value;
-    int64_t bits;
-    uint32_t rungs[INPUTS], signs[INPUTS];
-    memcpy(rungs, at, sizeof rungs);
-    turn(p, negative, rungs);
-    if (size == 1) {
-        sign_contexts(run, f, p, signs);
-        bits = toll(run, at, 0, level, 1) + toll(run, signs, 0, SIGN_SET + p->shade, negative) - toll(run, at, 0, level, 0);
-    } else {
-        int below = least(size - 1, KINDS - 1);
-        bits = toll(run, rungs, below, below * 16 + level, 1) - toll(run, rungs, below, below * 16 + level, 0);
-    }
-    int kind = least(size, KINDS - 1);
-    bits += toll(run, rungs, kind, kind * 16 + level, 0);
-    int64_t off = (int64_t)exact - 256 * value, less = off + (negative ? -256 : 256);
-    return off * off + run->price * bits <= less * less ? value : value + (negative ? 1 : -1);
-}
-
-static inline int code_element(Run *run, const Field *f, Spot *p, int value, const int32_t *exact, const int decoding) {
+static inline int code_element(Run *run, const Field *f, Spot *p, int value, const int decoding) {
     uint32_t at[INPUTS], rung[INPUTS];
     size_contexts(run, f, p, at);
-    if (!decoding && exact) value = decide(run, f, p, at, value, *exact);
     int size = value < 0 ? -value : value;
     if (!mixed_bit(run, size > 0, at, p->level, decoding)) return 0;
     sign_contexts(run, f, p, rung);
@@ -94,7 +63,6 @@ static inline void code_plane(Run *run, Field *f, const Tensor *t, int k, int *f
     size_t n = (size_t)t->height * t->width;
     int16_t *values = t->values + k * n;
     const uint16_t *scale = t->scale + (t->dense ? k * n : (size_t)k);
-    const int32_t *exact = t->exact ? t->exact + k * n : NULL;
     uint64_t total = 0;
     if (t->dense)
         for (size_t i = 0; i < n; i++) total += scale[i];
@@ -107,7 +75,7 @@ static inline void code_plane(Run *run, Field *f, const Tensor *t, int k, int *f
     int slot = least(t->slot + k, run->model->slots - 1);
     const int16_t *taps = run->model->taps + (size_t)slot * TAPS * 4;
     int16_t *known = f->values + (size_t)k * f->area, *sizes = f->sizes + (size_t)k * f->area;
-    const int ahead = !decoding && !exact; /* all values are known beforehand: whole planes of predictions at once */
+    const int ahead = !decoding; /* all values are known beforehand: whole planes of predictions at once */
     if (ahead)
         for (int y = 0, i = 0; y < t->height; y++)
             for (int x = 0, o = f->first + y * f->stride; x < t->width; x++, o++, i++) note(f, k, o, values[i]);
@@ -124,9 +92,9 @@ static inline void code_plane(Run *run, Field *f, const Tensor *t, int k, int *f
             spot.bulk = BULK[HELD(size, 0, MOST_BULK - 1)];
             spot.o = o, spot.size = sizes + o, spot.sign = f->signs + (size_t)k * f->area + o;
             if (t->dense) spot.level = halves(scale[i], 15), spot.fine = quarters(scale[i]);
-            int value = code_element(run, f, &spot, values[i], exact ? exact + i : NULL, decoding);
+            int value = code_element(run, f, &spot, values[i], decoding);
             if (!ahead) note(f, k, o, value);
-            if (decoding || exact) values[i] = (int16_t)value;
+            if (decoding) values[i] = (int16_t)value;
             found += value != 0;
         }
     *fill = found == 0 ? 0 : found <= 2 ? 1 : found <= 8 ? 2 : 3;
@@ -167,8 +135,8 @@ static inline int run_tensors(Run *run, const Tensor *tensors, int count, const 
     return run->coder.failed;
 }
 
-int core_encode(const Model *model, const Tensor *tensors, int count, int32_t price, Output *out) {
-    Run run = {.coder = {.range = 0xFFFFFFFFu, .out = out}, .model = model, .price = price};
+int core_encode(const Model *model, const Tensor *tensors, int count, Output *out) {
+    Run run = {.coder = {.range = 0xFFFFFFFFu, .out = out}, .model = model};
     int failed = run_tensors(&run, tensors, count, 0);
     if (!failed) finish(&run.coder);
     return failed ? failed : run.coder.failed;

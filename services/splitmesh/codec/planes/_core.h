@@ -13,8 +13,7 @@ typedef struct {
     int32_t dense;
     const uint16_t *scale;
     const int16_t *context; /* NULL: none */
-    int16_t *values;        /* read by the encoder, written by the decoder and where the encoder decides */
-    const int32_t *exact;   /* NULL: nothing to decide; else what was quantised, in 1/256 of a step */
+    int16_t *values;        /* read by the encoder, written by the decoder */
 } Tensor;
 
 typedef struct {
@@ -33,8 +32,7 @@ enum { CORE_OK = 0, CORE_MEMORY = 1, CORE_CORRUPT = 2 };
 
 void core_init(void);
 size_t core_cells(int32_t slots);
-/* `price`: what a bit may cost, in 1/256 of a squared step. */
-int core_encode(const Model *model, const Tensor *tensors, int count, int32_t price, Output *out);
+int core_encode(const Model *model, const Tensor *tensors, int count, Output *out);
 int core_decode(const Model *model, const Tensor *tensors, int count, const uint8_t *data, size_t length);
 
 #endif

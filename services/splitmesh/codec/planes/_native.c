@@ -11,14 +11,14 @@ enum { MOST_TENSORS = 64, MOST_SLOTS = 4096 };
 #define MOST_ELEMENTS ((Py_ssize_t)1 << 26)
 
 typedef struct {
-    Py_buffer state, taps, layout, scales, contexts, values, exact;
+    Py_buffer state, taps, layout, scales, contexts, values;
     Model model;
     Tensor tensors[MOST_TENSORS];
     int count;
 } Call;
 
 static void release(Call *call) {
-    Py_buffer *held[] = {&call->state, &call->taps, &call->layout, &call->scales, &call->contexts, &call->values, &call->exact};
+    Py_buffer *held[] = {&call->state, &call->taps, &call->layout, &call->scales, &call->contexts, &call->values};
     for (size_t i = 0; i < sizeof held / sizeof *held; i++)
         if (held[i]->obj) PyBuffer_Release(held[i]);
 }
@@ -58,14 +58,12 @@ static int cut_up(Call *call, Py_ssize_t slots) {
         call->tensors[i] = (Tensor){row[0], row[1], row[2], row[3], row[4] != 0,
                                     (const uint16_t *)call->scales.buf + scales,
                                     row[5] ? (const int16_t *)call->contexts.buf + contexts : NULL,
-                                    (int16_t *)call->values.buf + values,
-                                    call->exact.len ? (const int32_t *)call->exact.buf + values : NULL};
+                                    (int16_t *)call->values.buf + values};
         values += (Py_ssize_t)n;
         scales += row[4] ? (Py_ssize_t)n : row[0];
         contexts += row[5] ? (Py_ssize_t)n : 0;
         if (values > MOST_ELEMENTS) return refuse("too many elements");
     }
-    if (call->exact.len && call->exact.len != 4 * values) return refuse("exact values are not of the layout's size");
     if (call->values.len != 2 * values || call->scales.len != 2 * scales || call->contexts.len != 2 * contexts)
         return refuse("values, scales or contexts are not of the layout's sizes");
     return 1;
@@ -77,24 +75,21 @@ static int fail(int code) {
     return 0;
 }
 
-PyDoc_STRVAR(encode_doc, "encode(state, slots, taps, layout, values, scales, contexts, exact, price) -> bytes\n"
-                         "`state` learns in place; where `exact` is not empty, `values` are decided on in place.");
+PyDoc_STRVAR(encode_doc, "encode(state, slots, taps, layout, values, scales, contexts) -> bytes; `state` learns");
 
 static PyObject *encode(PyObject *module, PyObject *args) {
     Call call = {0};
     Py_ssize_t slots;
-    int price;
     Output out = {0};
     PyObject *result = NULL;
     (void)module;
-    if (!PyArg_ParseTuple(args, "w*ny*y*w*y*y*y*i", &call.state, &slots, &call.taps, &call.layout, &call.values,
-                          &call.scales, &call.contexts, &call.exact, &price))
+    if (!PyArg_ParseTuple(args, "w*ny*y*w*y*y*", &call.state, &slots, &call.taps, &call.layout, &call.values,
+                          &call.scales, &call.contexts))
         return NULL;
-    if (price < 0 || price > 1 << 16) refuse("price is not within 0 ... 65536");
-    else if (cut_up(&call, slots)) {
+    if (cut_up(&call, slots)) {
         int code;
         Py_BEGIN_ALLOW_THREADS
-        code = core_encode(&call.model, call.tensors, call.count, price, &out);
+        code = core_encode(&call.model, call.tensors, call.count, &out);
         Py_END_ALLOW_THREADS
         if (code == CORE_OK) result = PyBytes_FromStringAndSize((const char *)out.bytes, (Py_ssize_t)out.length);
         else fail(code);

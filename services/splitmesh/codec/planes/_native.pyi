@@ -6,18 +6,7 @@ I32 = npt.NDArray[np.int32]
 U16 = npt.NDArray[np.uint16]
 U32 = npt.NDArray[np.uint32]
 
-def encode(
-    state: U32,
-    slots: int,
-    taps: I16,
-    layout: I32,
-    values: I16,
-    scales: U16,
-    contexts: I16,
-    exact: I32,
-    price: int,
-    /,
-) -> bytes: ...
+def encode(state: U32, slots: int, taps: I16, layout: I32, values: I16, scales: U16, contexts: I16, /) -> bytes: ...
 def decode(
     state: U32, slots: int, taps: I16, layout: I32, values: I16, scales: U16, contexts: I16, data: bytes, /
 ) -> None: ...

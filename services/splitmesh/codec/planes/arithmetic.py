@@ -37,21 +37,6 @@ RATE: Final = [131_072 // (2 * n + 3) for n in range(1024)]
 """How much of an error a cell takes over that has seen n bits, of 65536."""
 
 
-def _cost(p: int) -> int:
-    """−log2(p / 8192) in 1/256, by squaring."""
-    top, part = p.bit_length() - 1, 0
-    y = p << (15 - top)
-    for _ in range(8):
-        y = y * y >> 15
-        part = part << 1 | y >> 16
-        y >>= y >> 16
-    return 256 * (13 - top) - part
-
-
-COST: Final = [_cost(2 * p + 1) for p in range(4096)]
-"""Of an event of so much probability of 4096, in 1/256 bit."""
-
-
 class Coder(Protocol):
     def code(self, bit: int, one: int, /) -> int:
         """The bit: what was given, or what was read. Raises ValueError where nothing is left to read."""

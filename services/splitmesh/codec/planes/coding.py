@@ -36,10 +36,6 @@ Shape = Sequence[int]
 
 MOST_ELEMENTS: Final = 1 << 22
 MOST_PLANES: Final = 4096
-_MOST_PRICE: Final = 1 << 16
-
-NOTHING: Final = np.empty(0, np.int32)
-"""For the kernel: nothing to decide."""
 
 
 def encode_planes(tensors: Sequence[Coded], *, model: PlaneModel, kernel: Kernel = KERNEL) -> bytes:
@@ -49,46 +45,13 @@ def encode_planes(tensors: Sequence[Coded], *, model: PlaneModel, kernel: Kernel
     their expected magnitude in 1/16, and what both ends know of each element beforehand (0: nothing). Their order is
     that of the model's tensors. Raises CodecError for other shapes or dtypes.
     """
-    return _encode(tensors, NOTHING, 0, model, kernel)[0]
-
-
-def decide_planes(
-    tensors: Sequence[Coded], exact: Sequence[I32], *, model: PlaneModel, price: int, kernel: Kernel = KERNEL
-) -> tuple[bytes, list[I16]]:
-    """Code tensors like `encode_planes`, each element as it is or one nearer to zero; also the planes that are coded.
-
-    exact: per tensor (K, H, W) int32, in 1/256 of a step, what `planes` is the nearest integer of. price: 0 … 65536,
-    what a bit may cost, in 1/256 of a squared step: the element goes towards zero where that saves more than it adds
-    to the squared error (30 is what fine quantisation itself pays: 2·ln 2 of a twelfth of a squared step).
-    Magnitudes of 6 and more stay.
-    """
-    if [each.shape for each in exact] != [planes.shape for planes, _, _ in tensors] or not 0 <= price <= _MOST_PRICE:
-        raise CodecError(f"exact values of {[each.shape for each in exact]} at price {price} do not fit the planes")
-    if any(each.dtype != np.int32 for each in exact):
-        raise CodecError(f"exact values are {[str(each.dtype) for each in exact]}, not int32")
-    data, values = _encode(tensors, joined(exact), price, model, kernel)
-    decided = _apart(values, [planes.shape for planes, _, _ in tensors])
-    if all(_full(after) == _full(before[0]) for after, before in zip(decided, tensors, strict=True)):
-        return data, decided
-    emptied = [(planes, scale, context) for planes, (_, scale, context) in zip(decided, tensors, strict=True)]
-    return encode_planes(emptied, model=model, kernel=kernel), decided  # says of whole planes that they are empty
-
-
-def _full(planes: I16) -> int:
-    """How many planes are not all zero."""
-    return int(np.count_nonzero(planes.any(axis=(1, 2))))
-
-
-def _encode(tensors: Sequence[Coded], exact: I32, price: int, model: PlaneModel, kernel: Kernel) -> tuple[bytes, I16]:
     shapes = [planes.shape for planes, _, _ in tensors]
     if any(planes.dtype != np.int16 for planes, _, _ in tensors):
         raise CodecError(f"planes are {[str(planes.dtype) for planes, _, _ in tensors]}, not int16")
     scales, contexts = [scale for _, scale, _ in tensors], [context for _, _, context in tensors]
     layout = layout_of(shapes, model, scales, contexts)
-    values = joined([planes for planes, _, _ in tensors])
-    state, about = model.state.copy(), joined(contexts)
-    data = kernel.encode(state, model.slots, model.taps, layout, values, joined(scales), about, exact, price)
-    return data, values
+    values, state = joined([planes for planes, _, _ in tensors]), model.state.copy()
+    return kernel.encode(state, model.slots, model.taps, layout, values, joined(scales), joined(contexts))
 
 
 def decode_planes(

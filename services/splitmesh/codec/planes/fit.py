@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from splitmesh.codec.planes.coding import NOTHING, joined, layout_of
+from splitmesh.codec.planes.coding import joined, layout_of
 from splitmesh.codec.planes.kernel import KERNEL, Kernel
 from splitmesh.codec.planes.model import PlaneExample, PlaneModel, blank_state
 from splitmesh.codec.planes.taps import fit_taps
@@ -37,5 +37,5 @@ def fit_plane_model(examples: Sequence[PlaneExample], *, kernel: Kernel = KERNEL
         planes_, scale, context, tensor = examples[at]
         layout = layout_of([planes_.shape], model, [scale], [context], first=tensor)
         values, scales, contexts = joined([planes_]), joined([scale]), joined([context])
-        kernel.encode(model.state, model.slots, model.taps, layout, values, scales, contexts, NOTHING, 0)
+        kernel.encode(model.state, model.slots, model.taps, layout, values, scales, contexts)
     return PlaneModel.from_bytes(model.to_bytes())

@@ -17,19 +17,9 @@ I16 = npt.NDArray[np.int16]
 
 class Kernel(Protocol):
     def encode(
-        self,
-        state: U32,
-        slots: int,
-        taps: I16,
-        layout: I32,
-        values: I16,
-        scales: U16,
-        contexts: I16,
-        exact: I32,
-        price: int,
-        /,
+        self, state: U32, slots: int, taps: I16, layout: I32, values: I16, scales: U16, contexts: I16, /
     ) -> bytes:
-        """`state` learns in place; where `exact` is not empty, `values` are decided on in place."""
+        """`state` learns in place."""
 
     def decode(
         self, state: U32, slots: int, taps: I16, layout: I32, values: I16, scales: U16, contexts: I16, data: bytes, /

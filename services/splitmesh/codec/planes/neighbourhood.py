@@ -33,8 +33,6 @@ class Tensor:
     """(K, H, W)"""
     context: I16 | None
     slot: int
-    exact: I32 | None = None
-    """(K, H, W), where the encoder decides on values."""
 
 
 def _quarters(values: I64) -> I64:

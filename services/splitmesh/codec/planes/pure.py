@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from splitmesh.codec.planes.arithmetic import COST, RATE, SQUASH, STRETCH, Coder, Decoder, Encoder
+from splitmesh.codec.planes.arithmetic import RATE, SQUASH, STRETCH, Coder, Decoder, Encoder
 from splitmesh.codec.planes.neighbourhood import KINDS, Field, Plane, Tensor, margin, quarters_of
 from splitmesh.codec.planes.taps import LARGEST_VALUE
 
@@ -51,21 +51,10 @@ def cells(slots: int, /) -> int:
     return _lay_out(slots)[2]
 
 
-def encode(
-    state: U32,
-    slots: int,
-    taps: I16,
-    layout: I32,
-    values: I16,
-    scales: U16,
-    contexts: I16,
-    exact: I32,
-    price: int,
-    /,
-) -> bytes:
+def encode(state: U32, slots: int, taps: I16, layout: I32, values: I16, scales: U16, contexts: I16, /) -> bytes:
     coder = Encoder()
-    run = _Run(state, slots, taps, coder, price)
-    for tensor in _cut_up(layout, values, scales, contexts, exact):
+    run = _Run(state, slots, taps, coder)
+    for tensor in _cut_up(layout, values, scales, contexts):
         run.code_tensor(tensor, decoding=False)
     run.give_back(state)
     return coder.finish()
@@ -76,21 +65,20 @@ def decode(
 ) -> None:
     coder = Decoder(data)
     run = _Run(state, slots, taps, coder)
-    for tensor in _cut_up(layout, values, scales, contexts, np.empty(0, np.int32)):
+    for tensor in _cut_up(layout, values, scales, contexts):
         run.code_tensor(tensor, decoding=True)
     run.give_back(state)
     coder.finish()
 
 
-def _cut_up(layout: I32, values: I16, scales: U16, contexts: I16, exact: I32) -> Iterator[Tensor]:
+def _cut_up(layout: I32, values: I16, scales: U16, contexts: I16) -> Iterator[Tensor]:
     at = scale_at = context_at = 0
     for k, h, w, slot, dense, has_context in layout.tolist():
         size = k * h * w
         scale = scales[scale_at : scale_at + (size if dense else k)]
         whole = scale.reshape(k, h, w) if dense else np.broadcast_to(scale[:, None, None], (k, h, w))
         context = contexts[context_at : context_at + size].reshape(k, h, w) if has_context else None
-        aim = exact[at : at + size].reshape(k, h, w) if exact.size else None
-        yield Tensor(values[at : at + size].reshape(k, h, w), whole, context, slot, aim)
+        yield Tensor(values[at : at + size].reshape(k, h, w), whole, context, slot)
         at += size
         scale_at += scale.size
         context_at += size if has_context else 0
@@ -107,14 +95,13 @@ def _turn(at: list[int], predicted: int, shade: int, negative: int) -> None:
 class _Run:
     """One call: the state that learns, and the coder that it feeds."""
 
-    def __init__(self, state: U32, slots: int, taps: I16, coder: Coder, price: int = 0) -> None:
+    def __init__(self, state: U32, slots: int, taps: I16, coder: Coder) -> None:
         self._base, self._sign_base, count = _lay_out(slots)
         self._cells: list[int] = state[:count].tolist()
         self._weights: list[int] = state[count:].view(np.int32).tolist()
         self._taps: list[list[list[int]]] = taps.tolist()
         self._slots = slots
         self._coder = coder
-        self._price = price
 
     def give_back(self, state: U32) -> None:
         state[: len(self._cells)] = self._cells
@@ -136,35 +123,6 @@ class _Run:
             weights[row + i] = min(max(weight, -_MOST_WEIGHT), _MOST_WEIGHT)
             self._learn(spot, bit)
         return bit
-
-    def _toll(self, at: list[int], rung: int, row: int, bit: int) -> int:
-        """What coding an answer costs, in 1/256 bit."""
-        total = sum(
-            self._weights[row * _INPUTS + i] * STRETCH[self._cells[each + rung] >> 20] for i, each in enumerate(at)
-        )
-        one = SQUASH[min(max(total >> 16, -2047), 2047) + 2048] >> 4
-        return COST[one if bit else 4095 - one]
-
-    def _decide(
-        self, at: list[int], signs: list[int], predicted: int, shade: int, level: int, value: int, exact: int
-    ) -> int:
-        """The value or the one next to it towards zero: whichever costs less in squared error and bits together."""
-        size, negative = abs(value), int(value < 0)
-        if size == 0 or size >= _LADDER:
-            return value
-        rungs = at[:]
-        _turn(rungs, predicted, shade, negative)
-        if size == 1:
-            bits = self._toll(at, 0, level, 1) - self._toll(at, 0, level, 0)
-            bits += self._toll(signs, 0, _SIGN_SET + shade, negative)
-        else:
-            kind = min(size - 1, KINDS - 1)
-            bits = self._toll(rungs, kind, kind * 16 + level, 1) - self._toll(rungs, kind, kind * 16 + level, 0)
-        kind = min(size, KINDS - 1)
-        bits += self._toll(rungs, kind, kind * 16 + level, 0)
-        off = exact - 256 * value
-        less = off + (-256 if negative else 256)
-        return value if off * off + self._price * bits <= less * less else value + (1 if negative else -1)
 
     def _learn(self, spot: int, bit: int) -> None:
         cell = self._cells[spot]
@@ -204,13 +162,12 @@ class _Run:
             else:
                 slot = min(tensor.slot + k, self._slots - 1)
                 plane = Plane(field, self._taps[slot], k, slot, scale)
-                aim = None if tensor.exact is None else tensor.exact[k].reshape(-1).tolist()
-                found = self._code_plane(plane, values, aim, decoding)
+                found = self._code_plane(plane, values, decoding)
                 field.note(k, values)
                 fill = 0 if found == 0 else 1 if found <= 2 else 2 if found <= 8 else 3
             field.absorb(k, scale)
 
-    def _code_plane(self, plane: Plane, values: I16, exact: list[int] | None, decoding: bool) -> int:
+    def _code_plane(self, plane: Plane, values: I16, decoding: bool) -> int:
         """How many elements are not zero."""
         height, width = values.shape
         given = values.tolist()
@@ -220,19 +177,16 @@ class _Run:
             for x in range(width):
                 o = (y + 2) * (width + 4) + x + 2
                 i = y * width + x
-                value = self._element(plane, i, o, row[x], None if exact is None else exact[i], decoding)
+                value = self._element(plane, i, o, row[x], decoding)
                 plane.note(o, value)
                 row[x] = value
                 found += value != 0
         values[...] = given
         return found
 
-    def _element(self, plane: Plane, i: int, o: int, value: int, exact: int | None, decoding: bool) -> int:
+    def _element(self, plane: Plane, i: int, o: int, value: int, decoding: bool) -> int:
         level = plane.level[i]
         predicted, shade, at = plane.size_contexts(self._base, i, o)
-        if exact is not None:
-            signs = plane.sign_contexts(self._sign_base, o, predicted, shade)
-            value = self._decide(at, signs, predicted, shade, level, value, exact)
         size = abs(value)
         if not self._mixed(int(size > 0), at, 0, level):
             return 0
