@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from splitmesh.codec.compact.fit import fit_table
 from splitmesh.codec.compact.intra import decode_compact, encode_compact, kept_scale
-from splitmesh.codec.compact.quantise import ROUNDING, dequantise, quantise, to_units
+from splitmesh.codec.compact.quantise import PASSED_ON, ROUNDING, dequantise, quantise, to_units
 from splitmesh.codec.compact.table import CompactTable
 from splitmesh.codec.compact.transform import UNIT, step_of
 from splitmesh.codec.head import HEAD_BYTES, Head, State, build_payload, parse_head
@@ -66,7 +66,9 @@ CASES = [(PLAIN,), ((16, 40),), ((16, 9, 11), (24, 5, 6)), ((1, 3, 3),), ((12, 1
 
 
 @pytest.mark.parametrize("shapes", CASES, ids=str)
-def test_components_come_back_within_a_step_less_what_is_rounded_up(shapes: tuple[tuple[int, ...], ...]) -> None:
+def test_components_come_back_within_a_step_less_what_is_rounded_up_and_what_neighbours_pass_on(
+    shapes: tuple[tuple[int, ...], ...],
+) -> None:
     table, tensors = table_of(*shapes), tensors_of(*shapes)
     for level in (72, 88, 120):
         out = decoded(encode_compact(tensors, table=table, level=level), table, tensors)
@@ -76,7 +78,8 @@ def test_components_come_back_within_a_step_less_what_is_rounded_up(shapes: tupl
             x, back = tensors[tensor.name], out[tensor.name]
             assert back.shape == x.shape and back.dtype == np.float32 and back.flags.c_contiguous
             error = np.abs(tensor.forward(x, kept) - tensor.forward(back, kept)).max()
-            assert error <= (1.001 - ROUNDING) * step_of(level) / UNIT + 0.02
+            steps = (1.001 - ROUNDING) * (1 + 2 * PASSED_ON)
+            assert error <= steps * step_of(level) / UNIT + 0.02
 
 
 @pytest.mark.parametrize("shapes", CASES, ids=str)
@@ -88,7 +91,7 @@ def test_finer_levels_are_larger_and_better(shapes: tuple[tuple[int, ...], ...])
         sizes.append(len(payload))
         out = decoded(payload, table, tensors)
         errors.append(sum(float(np.square(out[name] - tensors[name]).mean()) for name in tensors))
-    assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
+    assert (np.diff(sizes) >= -1).all() and sizes[0] < sizes[-1]  # nine elements may take a byte less at a finer step
     assert errors == sorted(errors, reverse=True) and errors[-1] < 1e-2 * errors[0]
 
 
@@ -298,7 +301,7 @@ def test_tables_have_an_end_and_a_largest_size() -> None:
 
 @pytest.mark.parametrize("level", [0, 60, 90, 128, 255])
 def test_reconstruction_is_in_integers_and_bounded(level: int) -> None:
-    z = np.array([[-1e30, -300, -0.4, 0, 0.6, 300, 1e30]], np.float32)
+    z = np.array([[[-1e30, -300, -0.4, 0, 0.6, 300, 1e30]]], np.float32)
     symbols = quantise(z, step_of(level))
     values = dequantise(symbols, step_of(level))
     assert symbols.dtype == np.int16 and values.dtype == np.int32
