@@ -42,7 +42,7 @@ def encode_compact(tensors: Mapping[str, F32], *, table: CompactTable, level: in
     coded = []
     for tensor in table.tensors:
         scale = kept_scale(tensor, level)
-        coded.append((quantise(tensor.forward(tensors[tensor.name], len(scale)), step), scale, None))
+        coded.append((symbols_of(tensor, tensor.forward(tensors[tensor.name], len(scale)), step), scale, None))
     return build_payload(Head(CODEC, level, 0, table.short_id), encode_planes(coded, model=table.model))
 
 
@@ -68,6 +68,13 @@ def decode_compact(payload: Buffer, *, tables: Tables, expect: Mapping[str, Sequ
     return {name: decoded[name] for name in expect}
 
 
+def symbols_of(tensor: TensorTable, z: F32, step: int) -> I16:
+    """What `tensor.forward` gave as integers. Frequencies are rounded alone: they have no neighbours to err with."""
+    if tensor.frequencies is None:
+        return quantise(z, step)
+    return quantise(z.reshape(len(z), 1, -1), step).reshape(z.shape)
+
+
 def find_table(head: Head, tables: Tables) -> CompactTable:
     """The table that a payload names. Raises NeedTable."""
     table = tables(head.table)
@@ -90,4 +97,5 @@ def check_expected(table: CompactTable, expect: Mapping[str, Sequence[int]]) -> 
 def kept_scale(tensor: TensorTable, level: int) -> U16:
     """`tensor.scale(level)` of the components that are coded at `level`: none that is expected to be all zeros."""
     scale = tensor.scale(level)
-    return scale[: max(1, int(np.count_nonzero(scale)))]
+    largest = scale.reshape(len(scale), -1).max(axis=1)
+    return scale[: max(1, int(np.count_nonzero(largest)))]

@@ -2,21 +2,24 @@
 
 Layout, little endian: "SMCT", B version, B tensors; per tensor B name length, name, B ndim, ndim × I dims, B axis,
 H components, then mean (C,) f4, spread (K,) i4, analysis and synthesis, each as exponents (K,) i1 and numbers (K, C)
-i2 (a row is its numbers times two to its exponent: exact in float32, whatever reads it); then I length and bytes of
-the plane model, I length and bytes of the temporal plane model (0: none). The id is the SHA-256 of these bytes.
+i2 (a row is its numbers times two to its exponent: exact in float32, whatever reads it). In version 2, which is of
+tables that weigh frequencies, B follows: 1 if this tensor's are, else 0; and if so weights (H, W) f4, sizes (K, H, W)
+u1. After the tensors I length and bytes of the plane model, I length and bytes of the temporal plane model (0: none).
+The id is the SHA-256 of these bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from splitmesh.codec.compact.frequencies import Frequencies
 from splitmesh.codec.compact.transform import MAX_CHANNELS, MAX_COMPONENTS, TensorTable
 from splitmesh.codec.container import MAX_DIMENSIONS, MAX_SECTIONS, Buffer
 from splitmesh.codec.head import TABLE_ID_BYTES
@@ -26,7 +29,8 @@ from splitmesh.errors import CodecError
 MAX_TABLE_BYTES: Final = 1 << 22
 
 _MAGIC: Final = b"SMCT"
-_VERSION: Final = 1
+_PLAIN, _WEIGHED = 1, 2
+"""Versions: tables in which frequencies count alike keep the bytes, and the id, that they always had."""
 _TOP: Final = 32_767
 _LARGEST_EXPONENT: Final = 100
 
@@ -57,8 +61,10 @@ class CompactTable:
 
     @cached_property
     def _bytes(self) -> bytes:
-        parts = [struct.pack("<4sBB", _MAGIC, _VERSION, len(self.tensors))]
-        parts += [_tensor_bytes(tensor) for tensor in self.tensors]
+        version = _WEIGHED if any(tensor.frequencies for tensor in self.tensors) else _PLAIN
+        parts = [struct.pack("<4sBB", _MAGIC, version, len(self.tensors))]
+        for tensor in self.tensors:
+            parts += (_tensor_bytes(tensor), _frequency_bytes(tensor.frequencies) if version == _WEIGHED else b"")
         for model in (self.model, self.temporal_model):
             raw = model.to_bytes() if model is not None else b""
             parts += (struct.pack("<I", len(raw)), raw)
@@ -71,11 +77,14 @@ class CompactTable:
             raise CodecError(f"a table of {len(data)} bytes exceeds {MAX_TABLE_BYTES}")
         reader = _Reader(bytes(data))
         magic, version, count = reader.unpack("<4sBB")
-        if magic != _MAGIC or version != _VERSION:
-            raise CodecError(f"table starts with {magic!r} version {version}, not {_MAGIC!r} version {_VERSION}")
+        if magic != _MAGIC or version not in (_PLAIN, _WEIGHED):
+            known = f"{_PLAIN} or {_WEIGHED}"
+            raise CodecError(f"table starts with {magic!r} version {version}, not {_MAGIC!r} version {known}")
         if not 1 <= count <= MAX_SECTIONS:
             raise CodecError(f"a table holds 1 … {MAX_SECTIONS} tensors, not {count}")
-        tensors = tuple(_read_tensor(reader) for _ in range(count))
+        tensors = tuple(_read_tensor(reader, version) for _ in range(count))
+        if version == _WEIGHED and not any(tensor.frequencies for tensor in tensors):
+            raise CodecError(f"a table of version {_WEIGHED} weighs the frequencies of no tensor")
         if len({tensor.name for tensor in tensors}) != count:
             raise CodecError("table names a tensor twice")
         models = [reader.take(reader.unpack("<I")[0]) for _ in range(2)]
@@ -114,7 +123,11 @@ def _tensor_bytes(tensor: TensorTable) -> bytes:
     return b"".join(parts)
 
 
-def _read_tensor(reader: _Reader) -> TensorTable:
+def _frequency_bytes(by: Frequencies | None) -> bytes:
+    return b"\0" if by is None else b"\1" + by.weights.astype("<f4").tobytes() + by.sizes.tobytes()
+
+
+def _read_tensor(reader: _Reader, version: int) -> TensorTable:
     (name_bytes,) = reader.unpack("<B")
     try:
         name = reader.take(name_bytes).decode()
@@ -131,7 +144,20 @@ def _read_tensor(reader: _Reader) -> TensorTable:
     if spread.min() < 0:
         raise CodecError(f"tensor {name!r} has a component of negative magnitude in the table")
     analysis, synthesis = (_read_matrix(reader, k, c) for _ in range(2))
-    return TensorTable(name, tuple(shape), axis, mean, analysis, np.ascontiguousarray(synthesis.T), spread)
+    plain = TensorTable(name, tuple(shape), axis, mean, analysis, np.ascontiguousarray(synthesis.T), spread)
+    return plain if version == _PLAIN else _read_frequencies(reader, plain)
+
+
+def _read_frequencies(reader: _Reader, plain: TensorTable) -> TensorTable:
+    (weighed,) = reader.unpack("<B")
+    if weighed not in (0, 1):
+        raise CodecError(f"tensor {plain.name!r} says {weighed} of its frequencies in the table")
+    if not weighed:
+        return plain
+    h, w = plain.height, plain.width
+    weights = reader.array("<f4", h * w).astype(np.float32).reshape(h, w)
+    sizes = reader.array("u1", len(plain.spread) * h * w).reshape(-1, h, w)
+    return replace(plain, frequencies=Frequencies(weights, sizes))
 
 
 def _read_matrix(reader: _Reader, rows: int, columns: int) -> F32:

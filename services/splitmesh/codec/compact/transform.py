@@ -2,11 +2,13 @@
 
 x is seen as (C, H, W): `axis` of its shape holds the channels, the other axes, flattened to at most two, the
 positions. z = analysis · (x − mean) and x ≈ mean + synthesis · z, for K ≤ C components, the largest first. z is in
-*units*: noise of one unit in any component costs the answer the same, so one step serves them all.
+*units*: noise of one unit in any component costs the answer the same, so one step serves them all. Where the table
+says so, planes then go by frequency (`frequencies`).
 
 Folding analysis and synthesis into head and tail as 1×1 convolutions would save their two matrix products: at the
 default cut [1, 64, 19, 19] 0.05 and 0.04 ms, of 12 for head and tail. So it is not done. Nor are positions
-transformed: cosines over blocks of 5 × 5 saved nothing there that the plane coder's contexts do not already save.
+transformed to save bits: cosines over blocks of 5 × 5 saved nothing there that the plane coder's contexts do not
+already save.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from splitmesh.codec.compact.frequencies import Frequencies
 from splitmesh.codec.container import MAX_DIMENSIONS, MAX_ELEMENTS
 from splitmesh.errors import CodecError
 
@@ -30,16 +33,15 @@ LARGEST: Final = 1e30
 """Magnitude above which an element is refused."""
 _LARGEST_WEIGHT: Final = 1e28
 """Of a synthesis: times the most components of the largest fixed-point value, 2^22 units, still a float32."""
+_LARGEST_WEIGHED: Final = 1e20
+"""The same where frequencies are weighed: a coefficient may weigh 1e-3, and a plane adds up many."""
 UNIT: Final = 256
 """Fixed-point reconstruction values are in 1/256 of a unit."""
 UNIT_LEVEL: Final = 128
 """The level whose step is one unit; eight levels halve it."""
 LEVELS: Final = 256
 MAX_CHANNELS: Final = 1024
-MAX_COMPONENTS: Final = 256
-"""More than a classifier's late bottlenecks have channels, since all their components are worth something: with 128
-of 160, MobileNetV2 at 160 × 7 × 7 gave 0.80 of the same answers on photographs at fine steps, with all of them 0.91.
-"""
+MAX_COMPONENTS: Final = 512
 MAX_CODED: Final = 1 << 21
 """Components times positions of a cut: what a decoder may allocate of each of its arrays."""
 
@@ -74,6 +76,8 @@ class TensorTable:
     """(C, K)"""
     spread: I32
     """(K,) mean magnitude of each component over the calibration's frames, in 1/256 of a unit, ≥ 0."""
+    frequencies: Frequencies | None = None
+    """Planes hold weighed coefficients of cosines; None: they hold positions."""
 
     def __post_init__(self) -> None:
         dims = self.shape
@@ -87,7 +91,11 @@ class TensorTable:
             raise CodecError(f"the table of tensor {self.name!r} has parts that do not fit each other")
         if k * self.height * self.width > MAX_CODED:
             raise CodecError(f"the table of tensor {self.name!r} has {k} components of {self.height} × {self.width}")
-        sane = np.isfinite(self.analysis).all() and np.abs(self.synthesis).max() <= _LARGEST_WEIGHT
+        by = self.frequencies
+        if by is not None and by.sizes.shape != (k, self.height, self.width):
+            raise CodecError(f"the table of tensor {self.name!r} has frequencies of other planes than its own")
+        largest = _LARGEST_WEIGHT if by is None else _LARGEST_WEIGHED
+        sane = np.isfinite(self.analysis).all() and np.abs(self.synthesis).max() <= largest
         if not sane or not np.abs(self.mean).max() <= LARGEST:  # also false for NaN
             raise CodecError(
                 f"the table of tensor {self.name!r} holds NaN, Inf or numbers that a payload could overflow"
@@ -112,7 +120,7 @@ class TensorTable:
         return (math.prod(rest[:-1]), rest[-1]) if rest else (1, 1)
 
     def forward(self, x: F32, kept: int | None = None) -> F32:
-        """The first `kept` components (None: all) of x, (K, H, W) float32, in units.
+        """The first `kept` components (None: all) of x, (K, H, W) float32, in units; if so, by frequency.
 
         Raises CodecError for another dtype or shape than the table's, and for NaN, Inf or magnitudes above 1e30.
         """
@@ -123,10 +131,13 @@ class TensorTable:
         basis = self.analysis[:kept]
         z: F32 = basis @ np.moveaxis(x, self.axis, 0).reshape(self.channels, -1)
         z -= (basis @ self.mean)[:, None]
-        return z.reshape(-1, self.height, self.width)
+        planes = z.reshape(-1, self.height, self.width)
+        return planes if self.frequencies is None else self.frequencies.forward(planes)
 
     def inverse(self, z: F32) -> F32:
         """The tensor of `shape`, float32 and C-contiguous, whose first components are z (≤ K, H, W), in units."""
+        if self.frequencies is not None:
+            z = self.frequencies.inverse(z)
         flat = self.synthesis[:, : len(z)] @ z.reshape(len(z), self.height * self.width)
         flat += self.mean[:, None]
         if not self.axis:
@@ -139,7 +150,11 @@ class TensorTable:
         return np.full(len(self.spread), step_of(level) / UNIT, np.float32)
 
     def scale(self, level: int) -> U16:
-        """(K,) uint16: each component's expected magnitude at `level`, in 1/16 of a step. In integers."""
+        """(K,) uint16: each component's expected magnitude at `level`, in 1/16 of a step. In integers.
+
+        (K, H, W) where frequencies are weighed.
+        """
         step = step_of(level)
-        magnitude = (self.spread.astype(np.int64) * 16 + step // 2) // step
+        spread = self.spread if self.frequencies is None else self.frequencies.spread
+        magnitude = (spread.astype(np.int64) * 16 + step // 2) // step
         return np.minimum(magnitude, np.iinfo(np.uint16).max).astype(np.uint16)

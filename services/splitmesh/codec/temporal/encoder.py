@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from splitmesh.codec.compact.quantise import quantise
+from splitmesh.codec.compact.intra import symbols_of
 from splitmesh.codec.compact.table import CompactTable
 from splitmesh.codec.compact.transform import UNIT, step_of
 from splitmesh.codec.head import Head, State, build_payload
@@ -174,7 +174,8 @@ def choose(table: CompactTable, tensors: Mapping[str, F32], level: int, referenc
 
 
 def _alone(keys: list[Layout], units: list[F32], step: int) -> Chosen:
-    return Chosen(keys, [quantise(each, step) for each in units], [None] * len(keys), key=True)
+    symbols = [symbols_of(layout.tensor, each, step) for layout, each in zip(keys, units, strict=True)]
+    return Chosen(keys, symbols, [None] * len(keys), key=True)
 
 
 def _residual(layout: Layout, target: F32, step: int) -> I16:

@@ -26,8 +26,8 @@ _SMALLEST: Final = 2 * BLOCK
 
 
 def moves(tensor: TensorTable) -> bool:
-    """Whether blocks of `tensor` may move: it has planes that are large enough to have blocks."""
-    return min(tensor.height, tensor.width) >= _SMALLEST
+    """Whether blocks of `tensor` may move: its planes hold positions, and are large enough to have blocks."""
+    return tensor.frequencies is None and min(tensor.height, tensor.width) >= _SMALLEST
 
 
 def motion_shape(tensor: TensorTable) -> tuple[int, int, int]:
