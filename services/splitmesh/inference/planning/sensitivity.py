@@ -29,7 +29,7 @@ FEWEST_FRAMES: Final = 6
 AMPLITUDE: Final = 0.25
 """ε, of a channel's standard deviation: about the noise of the quantiser where levels are useful."""
 BATCH: Final = 8
-_EVEN: Final = 0.1
+EVEN: Final = 0.1
 """Of the mean frame's weight, added to each before frames are weighed alike: where nothing happens says less."""
 
 
@@ -59,11 +59,11 @@ def sensitivity(
     random = np.random.default_rng(seed)
     found: list[dict[str, F64]] = []
     for i in each(list(chosen), step):
-        frame = _Frame(tail, relevant, {name: frames[i : i + 1] for name, frames in features.items()})
+        frame = VariedFrame(tail, relevant, {name: frames[i : i + 1] for name, frames in features.items()})
         found.append({
-            name: frame.detailed(name, axis, _spread(features[name], axis), random)
+            name: frame.detailed(name, axis, amplitudes(features[name], axis), random)
             if name in detailed
-            else frame.overall(name, axis, _spread(features[name], axis), random)
+            else frame.overall(name, axis, amplitudes(features[name], axis), random)
             for name, axis in axes.items()
         })  # fmt: skip
     return _averaged(found)
@@ -71,11 +71,11 @@ def sensitivity(
 
 def _averaged(found: list[dict[str, F64]]) -> dict[str, F64]:
     weights = np.array([sum(float(np.trace(m)) for m in each_.values()) for each_ in found])
-    weights += max(_EVEN * float(weights.mean()), 1e-300)
+    weights += max(EVEN * float(weights.mean()), 1e-300)
     return {name: sum((m[name] / w for m, w in zip(found, weights, strict=True)), np.zeros(())) for name in found[0]}
 
 
-def _spread(frames: F32, axis: int) -> F32:
+def amplitudes(frames: F32, axis: int) -> F32:
     """(C,) amplitude of the variation of each channel."""
     rest = tuple(i for i in range(frames.ndim) if i != axis)
     spread = np.asarray(frames.std(axis=rest, dtype=np.float64))
@@ -83,7 +83,7 @@ def _spread(frames: F32, axis: int) -> F32:
     return np.asarray(AMPLITUDE * np.maximum(spread, least), np.float32)
 
 
-class _Frame:
+class VariedFrame:
     """One frame at the cut, and the tail's view of variations of it."""
 
     def __init__(self, tail: Session, relevant: Relevant, tensors: dict[str, F32]) -> None:
@@ -102,7 +102,7 @@ class _Frame:
         variations = np.zeros((x.shape[1], *x.shape[1:]), np.float32)
         for c, size in enumerate(amplitude):
             variations[c, c] = size * pattern
-        moved = self._moved(name, np.moveaxis(variations, 1, axis)) / amplitude[:, None].astype(np.float64)
+        moved = self.moved(name, np.moveaxis(variations, 1, axis)) / amplitude[:, None].astype(np.float64)
         product: F64 = moved @ moved.T
         return product
 
@@ -111,11 +111,11 @@ class _Frame:
         x = np.moveaxis(self._tensors[name], axis, 1)
         signs = random.choice(np.array([-1, 1], np.float32), size=(BATCH, *x.shape[1:]))
         sized = signs * amplitude.reshape(-1, *[1] * (x.ndim - 2))
-        moved = self._moved(name, np.moveaxis(sized, 1, axis))
+        moved = self.moved(name, np.moveaxis(sized, 1, axis))
         cost = float((moved**2).sum()) / len(moved) / len(amplitude)
         return np.diag(cost / amplitude.astype(np.float64) ** 2)
 
-    def _moved(self, name: str, variations: F32) -> F64:
+    def moved(self, name: str, variations: F32) -> F64:
         """(B, D): how far each of the variations (B, …) of a tensor moves the answer."""
         parts = []
         for at in range(0, len(variations), self._batch):

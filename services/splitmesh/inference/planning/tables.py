@@ -14,16 +14,21 @@ from splitmesh.codec.temporal.fit import fit_temporal_model
 from splitmesh.inference.planning.parity import Part
 from splitmesh.inference.planning.relevance import relevant
 from splitmesh.inference.planning.sensitivity import F64, sensitivity
+from splitmesh.inference.planning.sensitivity_frequencies import FEWEST_FRAMES, frequency_sensitivity
 from splitmesh.inference.planning.stages import Step, each, quiet, slice_of
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.plan.cuts.extract import Arrays
 from splitmesh.plan.footage import Footage, Sample, evenly
+from splitmesh.plan.manifest_kinds import ClassifierPostprocess
 
 FIT_FRAMES = 48
 """More teach little: a table has tens of thousands of numbers, a frame hundreds of thousands of elements."""
 FEWEST = 8
 """With fewer frames their mirror images are fitted to as well."""
 SCREENING_FRAMES = 6
+SCREENING_RUNS = 200
+"""Of a tail, to find out what its answer feels of frequencies: enough for planes of 28 × 28, and larger ones lie too
+early for it to matter."""
 ELEMENTS = 3_000_000
 """Of one cut's tensors that a table is fitted to; the frames of a large cut are fewer, as they teach more each."""
 
@@ -60,7 +65,8 @@ def fit_cut(
     Raises CodecError for tensors that no table can hold, InferenceError if a part fails.
     """
     features = _features(whole, part, evenly(samples, _most(part)), slice_of(step, 0, 3))
-    table = fit_table(features, _metrics(whole, part, features, slice_of(step, 1, 3), runs))
+    metrics = _metrics(whole, part, features, slice_of(step, 1, 3), runs)
+    table = fit_table(features, metrics, _by_frequency(whole, part, features, runs))
     if not rows:
         return table
     most = max(2, _most(part) // len(rows))
@@ -74,9 +80,25 @@ def _metrics(whole: Whole, part: Part, features: Arrays, step: Step, runs: int) 
     return None if matters is None else sensitivity(part.tail, matters, features, runs=runs, step=step)
 
 
+def _by_frequency(
+    whole: Whole, part: Part, features: Arrays, runs: int, *, frames: int = FEWEST_FRAMES
+) -> dict[str, F64]:
+    """What noise at each spatial frequency costs an answer of the picture as a whole; {} for answers with places.
+
+    Measured on detectors, weighed frequencies save nothing: boxes need what is fine as much as what is coarse. And
+    planes of positions can follow what moves.
+    """
+    post = whole.manifest.postprocess
+    matters = relevant(post)
+    if matters is None or not isinstance(post, ClassifierPostprocess):
+        return {}
+    return frequency_sensitivity(part.tail, matters, features, runs=runs, fewest=frames)
+
+
 def fit_quickly(whole: Whole, part: Part, samples: Sequence[Sample]) -> CompactTable:
     """A rough table: few frames, every channel as if it mattered alike. Raises as `fit_cut` does."""
-    return fit_table(_features(whole, part, evenly(samples, SCREENING_FRAMES), quiet))
+    features = _features(whole, part, evenly(samples, SCREENING_FRAMES), quiet)
+    return fit_table(features, None, _by_frequency(whole, part, features, SCREENING_RUNS, frames=1))
 
 
 def _features(whole: Whole, part: Part, samples: Sequence[Sample], step: Step) -> Arrays:
