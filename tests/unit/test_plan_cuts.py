@@ -47,6 +47,28 @@ def test_cuts_lie_at_block_ends_not_inside_blocks() -> None:
     assert found.frontiers == 26 == len(found.strip.ops)
 
 
+def chain(*, pooled: bool) -> ModelProto:
+    """Convolutions of equal shapes, then one to ten classes, averaged over positions or not."""
+    b = plan_graphs.Builder(5)
+    now, channels = "image", 3
+    for at in range(8):
+        now = b.add("Relu", [b.conv(now, f"c{at}", (8, channels), stride=2 if not at else 1)], f"r{at}")
+        channels = 8
+    out = b.conv(now, "classes", (10, 8))
+    if not pooled:
+        return b.model({out: [1, 10, plan_graphs.SIZE // 2, plan_graphs.SIZE // 2]})
+    b.add("Flatten", [b.add("GlobalAveragePool", [out], "pool")], "logits")
+    return b.model({"logits": [1, 10]})
+
+
+def test_the_last_cut_before_positions_are_averaged_away_stays() -> None:
+    """Hardly more than the average is sent of it, so that equal shapes do not mean equal bytes."""
+    pooled, kept = (look(chain(pooled=pooled)).candidates for pooled in (True, False))
+    shares = {names(c)[0]: c.head_share for c in pooled}
+    assert {"r0", "r7"} <= shares.keys() and shares["r7"] <= 0.9
+    assert [names(c) for c in kept] == [names(c) for c in pooled if names(c)[0] not in ("r7", "classes", "pool")]
+
+
 def test_each_frontier_is_a_candidate_or_has_its_reason() -> None:
     found = look(plan_graphs.residual_classifier())
     why = {r.name: r.reason for r in found.rejected}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from splitmesh.plan.cuts.cut import Cut
@@ -9,6 +10,8 @@ from splitmesh.plan.graph.view import GraphView
 
 SAME_SHAPES_GAP = 0.2
 """Head shares of cuts with equal shapes differ by this at least."""
+BEFORE_POOL_GAP = 0.04
+"""The same for the last cut before positions are averaged away: it codes much smaller than its shapes tell."""
 LATE_GAP = 0.1
 """So much more work in the head than in that of any single tensor makes several a late cut."""
 EARLIEST_SHARE = 0.05
@@ -68,6 +71,19 @@ def bettered(cut: Cut, others: Sequence[Cut]) -> Cut | None:
     return next((o for o in real if o.node_index <= cut.node_index and o.elements <= cut.elements), None)
 
 
+def last_before_pool(legal: Sequence[Cut]) -> Cut | None:
+    """The last single tensor with positions, `LATEST_SHARE` at most, of a model that ends without any; else None."""
+    flat = next((i for i, c in enumerate(legal) if _flat(c)), None)
+    if flat is None or not all(_flat(c) for c in legal[flat:]):
+        return None
+    planes = [c for c in legal[:flat] if len(c.tensors) == 1 and c.head_share <= LATEST_SHARE]
+    return planes[-1] if planes else None
+
+
+def _flat(cut: Cut) -> bool:
+    return all(math.prod(tensor.shape) == max(tensor.shape) for tensor in cut.tensors)
+
+
 def shapes_of(cut: Cut) -> Shapes:
     """Wire shapes, whatever the order of the tensors."""
     return tuple(sorted(cut.shapes.values()))
@@ -78,11 +94,12 @@ def _runs(view: GraphView, legal: Sequence[Cut]) -> list[tuple[list[Cut], list[C
     too little work to be a run of their own."""
     found: list[tuple[list[Cut], list[Cut]]] = []
     latest: dict[Shapes, tuple[list[Cut], list[Cut]]] = {}
+    last = last_before_pool(legal)
     for cut in legal:
         run, later = latest.get(shapes_of(cut), ([], []))
         if run and not later and _only_cheap(view, run[-1].node_index, cut.node_index):
             run.append(cut)
-        elif not run or cut.head_share >= run[0].head_share + SAME_SHAPES_GAP:
+        elif not run or cut.head_share >= run[0].head_share + (BEFORE_POOL_GAP if cut is last else SAME_SHAPES_GAP):
             latest[shapes_of(cut)] = ([cut], [])
             found.append(latest[shapes_of(cut)])
         else:
