@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from splitmesh.plan.bd_rate import bd_rate, bytes_at
-from splitmesh.provision.codec_bench.curves import PICTURE, Comparison, Curve, comparison_of
+from splitmesh.provision.codec_bench.curves import DECIDED, PICTURE, Comparison, CurvePoint, comparison_of
 
-DETECTOR, SMALL_DETECTOR, CLASSIFIER = "coco-ssdlite", "yolox-nano", "mobilenet-v2"
+DETECTOR, SMALL_DETECTOR = "coco-ssdlite", "yolox-nano"
+CLASSIFIERS = ("mobilenet-v2", "squeezenet11-fp16")
 GOOD = 0.95
 """Fidelity from which inter coding is compared, and at which times and the thin uplink are."""
 AGREEING = 0.99
@@ -81,7 +82,7 @@ def claims(folds: Sequence[Fold]) -> list[Claim]:
             found += _inter(fold, {"vtest.avi": -75.0, "built-in clip": -40.0})
         elif fold.model == SMALL_DETECTOR:
             found += _intra(fold, {"jpeg": -40.0})
-        elif fold.model == CLASSIFIER:
+        elif fold.model in CLASSIFIERS:
             found += _bits(fold)
     for fold in folds:
         if fold.model == DETECTOR and fold.content == "vtest.avi":
@@ -113,21 +114,43 @@ def _inter(fold: Fold, targets: Mapping[str, float]) -> Iterable[Claim]:
 
 
 def _bits(fold: Fold) -> Iterable[Claim]:
-    """The cut where the fewest bits per element keep the answer."""
-    found = {
-        cut: bits
-        for cut in fold.comparison.cuts
-        if (curve := fold.comparison.curve(cut, "compact")) and (bits := _bits_at(curve, AGREEING)) is not None
-    }
-    cut = min(found, key=lambda name: found[name]) if found else ""
-    what = f"{fold.model} on {fold.content}, bits per element at {AGREEING:g} top-1 agreement"
-    yield Claim(what, "bit", 0.5, found.get(cut, math.nan), f"cut {cut or '–'}")
+    """The cut where the fewest bits per element keep the answer, of all pictures and of those that are no toss-up."""
+    decided = fold.comparison.frames.get("decided", 0)
+    for of, pictures in (
+        (lambda point: (point.fidelity, point.bits_per_element), ""),
+        (
+            lambda point: (point.decided_fidelity, point.decided_bits_per_element),
+            f", of the {decided} pictures whose best class has p ≥ {DECIDED:g}",
+        ),
+    ):
+        found = {cut: best for cut in fold.comparison.cuts if (best := _coarsest(fold, cut, of)) is not None}
+        cut = min(found, key=lambda name: found[name][0]) if found else ""
+        bits, size = found.get(cut, (math.nan, math.nan))
+        what = f"{fold.model} on {fold.content}, bits per element at {AGREEING:g} top-1 agreement{pictures}"
+        yield Claim(what, "bit", 0.5, bits, f"cut {cut or '–'}{_head(fold, cut)}{f': {size:.0f} B' if cut else ''}")
 
 
-def _bits_at(curve: Curve, fidelity: float) -> float | None:
-    """Of the coarsest level that keeps so much: a share of equal answers has steps, and none is made up between."""
-    good = [point for point in curve.points if point.fidelity >= fidelity]
-    return min(point.bits_per_element for point in good) if good else None
+def _coarsest(
+    fold: Fold, cut: str, of: Callable[[CurvePoint], tuple[float | None, float | None]]
+) -> tuple[float, float] | None:
+    """Bits per element and bytes of the coarsest level that keeps `AGREEING`, `of` a point telling fidelity and bits.
+
+    A share of equal answers has steps, and none is made up between.
+    """
+    curve = fold.comparison.curve(cut, "compact")
+    told = [(of(point), point) for point in curve.points] if curve else []
+    good = [
+        (bits, point.bytes * bits / point.bits_per_element)
+        for (kept, bits), point in told
+        if kept is not None and bits is not None and kept >= AGREEING
+    ]
+    return min(good, default=None)
+
+
+def _head(fold: Fold, cut: str) -> str:
+    """How much of the model's time a cut leaves on the edge: a late one may save bits, and hardly any work."""
+    parts = fold.comparison.part_ms.get(cut)
+    return "" if parts is None else f", {100 * parts.head / (parts.head + parts.tail):.0f} % of the time in its head"
 
 
 def _times(fold: Fold) -> Iterable[Claim]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.codec_claims import GOOD, Fold, claims, fold_of
+from bench.codec_claims import CLASSIFIERS, GOOD, Fold, claims, fold_of
 
 from splitmesh.cli.bench.plot import Panel, draw, save
 from splitmesh.cli.bench.tables import show_comparison
@@ -70,6 +70,8 @@ TASKS = (
     Task("yolox_nano.onnx", PICTURES, slow=True),
     Task("mobilenet-v2", STATIC),
     Task("mobilenet-v2", PICTURES),
+    Task("squeezenet11_fp16.onnx", STATIC),
+    Task("squeezenet11_fp16.onnx", PICTURES),
 )
 
 
@@ -82,7 +84,9 @@ def parsed() -> argparse.Namespace:
         "--only", action="append", default=[], help="only tasks whose name holds this; may be repeated"
     )
     parser.add_argument("--frames", type=int, default=150, help="first frames of a video (default: 150)")
-    parser.add_argument("--cuts", type=int, default=1, help="so many of each plan's best cuts; 0: all (default: 1)")
+    parser.add_argument(
+        "--cuts", type=int, default=1, help="so many of each detector's best cuts; 0: all (default: 1)"
+    )
     parser.add_argument(
         "--plans", type=Path, default=ROOT / "out" / "bench-codec", help="folder where plans are kept"
     )
@@ -155,7 +159,7 @@ def fold(
         comparison = compare_codecs(
             bundle,
             footage,
-            Wanted(promising(bundle, given.cuts), CODECS),
+            Wanted(promising(bundle, 0 if bundle.manifest.name in CLASSIFIERS else given.cuts), CODECS),
             source={"content": task.content, "calibrated_on": ", ".join(others)},
             calibrated_on_this_footage=False,
             progress=progress,

@@ -6,8 +6,10 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bench.codec_claims import Claim, claims, fold_of
 from hypothesis import given
@@ -17,7 +19,10 @@ from rich.console import Console
 from splitmesh.cli.bench.plot import write_plot
 from splitmesh.cli.bench.tables import show_comparison
 from splitmesh.errors import OutputError
+from splitmesh.frames.answer import Answer
+from splitmesh.inference.planning.tally import Outcome, Tally
 from splitmesh.provision.codec_bench.curves import Comparison, Curve, CurvePoint, CutTimes, comparison_of
+from splitmesh.provision.codec_bench.measure import decided
 from splitmesh.provision.codec_bench.sweep import PROBED, bracketing_levels
 
 
@@ -111,7 +116,10 @@ def test_the_document_has_the_promised_form_and_is_read_again() -> None:
     assert missing["compact"] == {"x264_intra": "x264_intra was not measured"}
     assert "jpeg" not in document["bd_rate"].get("", {}), "an anchor is not compared with itself"
     points = document["curves"][0]["points"]
-    assert set(points[0]) == {"level", "bytes", "fidelity", "bits_per_element", "encode_ms", "decode_ms"}
+    assert set(points[0]) == {
+        "level", "bytes", "fidelity", "bits_per_element", "encode_ms", "decode_ms",
+        "decided_fidelity", "decided_bits_per_element",
+    }  # fmt: skip
     assert comparison_of(document).document() == document
 
 
@@ -154,13 +162,55 @@ def test_promised_figures_follow_from_the_curves() -> None:
     assert thin.measured == pytest.approx(125 * 2 ** (8 - 0.05 / 0.03) * 80 / 1000, rel=1e-3)
 
 
+ALL = "mobilenet-v2 on vtest.avi, bits per element at 0.99 top-1 agreement"
+SURE = f"{ALL}, of the 40 pictures whose best class has p ≥ 0.5"
+
+
+def classified(*curves: Curve) -> dict[str, Claim]:
+    return told(comparison("mobilenet-v2", curves=curves, frames={"video": 150, "judged": 150, "decided": 40}))
+
+
+def surer(plain: Curve, ahead: int) -> Curve:
+    """`plain` with decided pictures that keep at each level what all keep `ahead` levels later, in a tenth more."""
+    points = [
+        replace(
+            point,
+            decided_fidelity=plain.points[min(at + ahead, len(plain.points) - 1)].fidelity,
+            decided_bits_per_element=1.1 * point.bits_per_element,
+        )
+        for at, point in enumerate(plain.points)
+    ]
+    return replace(plain, points=tuple(points))
+
+
 def test_a_classifier_is_judged_by_the_coarsest_level_that_agrees() -> None:
-    found = told(comparison("mobilenet-v2"))
-    (claim,) = found.values()
-    assert claim.measured == pytest.approx(8 * 1000 * 2**8 / 23104, abs=1e-3) and not claim.holds
-    poor = comparison("mobilenet-v2", curves=(curve("n37-64x19x19", "compact", 1, top=0.9),))
-    (claim,) = told(poor).values()
-    assert math.isnan(claim.measured) and not claim.holds and str(claim).startswith("not shown")
+    found = classified(surer(curve("n37-64x19x19", "compact", 1), 3))
+    assert list(found) == [ALL, SURE]
+    assert found[ALL].measured == pytest.approx(8 * 1000 * 2**8 / 23104, abs=1e-3) and not found[ALL].holds
+    assert found[SURE].measured == pytest.approx(1.1 * 8 * 1000 * 2**5 / 23104, abs=1e-3)
+    assert found[SURE].where == "cut n37-64x19x19, 42 % of the time in its head: 35200 B"
+    poor = classified(curve("n37-64x19x19", "compact", 1, top=0.9))
+    assert all(math.isnan(claim.measured) and not claim.holds for claim in poor.values())
+    assert all(str(claim).startswith("not shown") for claim in poor.values())
+
+
+def test_a_classifiers_cuts_are_named_with_the_work_they_leave_on_the_edge() -> None:
+    late = curve("n9-24x75x75", "compact", 0.01)
+    found = classified(surer(curve("n37-64x19x19", "compact", 0.02), 3), late)
+    assert found[ALL].where.startswith("cut n9-24x75x75, 18 % of the time in its head: 2560 B")
+    assert "n37-64x19x19" in found[SURE].where, "of the other cut nothing is known of decided pictures"
+
+
+def test_decided_pictures_are_told_apart() -> None:
+    def outcome(best: float, agreed: float) -> Outcome:
+        theirs = np.array([best, 1 - best])
+        return Outcome(Answer.empty(), agreed, True, (theirs, theirs))
+
+    tally = Tally(bytes=[10, 30, 50], outcomes=[outcome(0.51, 1.0), outcome(0.49, 0.0), outcome(0.9, 0.0)])
+    tally.outcomes[1] = Outcome(Answer.empty(), 0.0, True, (np.array([0.4, 0.3, 0.3]),) * 2)
+    assert decided(tally) == (0.5, 30.0)
+    assert decided(Tally(stateful=True, bytes=[10], outcomes=[outcome(0.9, 1.0)])) == (None, 0.0)
+    assert decided(Tally(bytes=[10], outcomes=[Outcome(Answer.empty(), 1.0, True, None)])) == (None, 0.0)
 
 
 def test_what_was_not_measured_is_not_shown_and_never_holds() -> None:

@@ -8,11 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from splitmesh.plan.bd_rate import HIGH, LOW, bytes_at
-from splitmesh.provision.codec_bench.curves import ANCHORS, PICTURE, Comparison, Curve
+from splitmesh.provision.codec_bench.curves import ANCHORS, DECIDED, PICTURE, Comparison, Curve
 
 NAMES = {"jpeg": "JPEG", "webp": "WebP", "x264_intra": "x264 intra", "x264_inter": "x264 inter"}
 SHOWN_AT = 0.95
 """Bytes, bits and times are those at this fidelity."""
+DECIDED_AT = 0.99
+"""And bits of a classifier's decided answers at this one."""
 
 
 def show_comparison(console: Console, comparison: Comparison) -> None:
@@ -20,6 +22,8 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     frames = comparison.frames
     stills = f" and {frames['images']} pictures" if frames["images"] else ""
     told = f"{frames['video']} frames{stills}, {frames['judged']} of which show something to the model"
+    if frames.get("decided"):
+        told += f", {frames['decided']} with a class of p ≥ {DECIDED:g}"
     console.print(Text.assemble((comparison.model, "bold"), f"  {comparison.measure} over {told}"))
     console.print(_table(comparison))
     console.print(
@@ -32,8 +36,23 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     )
     for times_of, times in comparison.part_ms.items():
         console.print(Text(f"{times_of}: head {times.head:.2f} ms, tail {times.tail:.2f} ms", style="dim"))
+    for curve in comparison.compared():
+        if (sure := _decided(curve)) is not None:
+            where = f"{curve.cut or 'picture'}, {NAMES.get(curve.codec, curve.codec)}"
+            text = f"{where}: {sure:.3f} bits keep {DECIDED_AT:g} of the answers with a class of p ≥ {DECIDED:g}"
+            console.print(Text(text, style="dim"))
     for reason in comparison.left_out:
         console.print(Text(f"left out: {reason}", style="yellow"))
+
+
+def _decided(curve: Curve) -> float | None:
+    """Bits per element of the coarsest level that keeps `DECIDED_AT` of the answers that are no toss-up."""
+    bits = [
+        point.decided_bits_per_element
+        for point in curve.points
+        if point.decided_bits_per_element is not None and (point.decided_fidelity or 0) >= DECIDED_AT
+    ]
+    return min(bits, default=None)
 
 
 def _table(comparison: Comparison) -> Table:

@@ -10,6 +10,8 @@ from splitmesh.plan.bd_rate import BdRate, RatePoint, bd_rate
 
 ANCHORS = ("jpeg", "webp", "x264_intra", "x264_inter")
 """The ways to send the model's input picture that every codec is held against."""
+DECIDED = 0.5
+"""Probability of a classifier's best class from which on it is no toss-up: no other class can have more."""
 PICTURE = ""
 """In place of a cut: the picture itself."""
 
@@ -26,6 +28,10 @@ class CurvePoint:
     """Of the cut's tensors, or of the picture's H · W · 3 samples."""
     encode_ms: float
     decode_ms: float
+    decided_fidelity: float | None = None
+    """The same over the pictures whose best class has a probability of `DECIDED`. None: there are none, or the codec
+    remembers pictures."""
+    decided_bits_per_element: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,8 @@ class Comparison:
     measure: str
     """What fidelity is: "F1@IoU0.5", "top-1 agreement", …"""
     frames: Mapping[str, int]
-    """How many: "video", "images", and "judged", those in which the model itself finds something."""
+    """How many: "video", "images", and "judged", those in which the model itself finds something;
+    of a classifier "decided", those that it is sure of (`DECIDED`)."""
     calibrated_on_this_footage: bool
     """The plan's tables were fitted to these very frames: its codecs look better than they are."""
     curves: tuple[Curve, ...]

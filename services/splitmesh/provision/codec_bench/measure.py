@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 
+import numpy as np
+import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from splitmesh.codec.coders import FeatureCoder, PictureCoder
@@ -23,7 +25,7 @@ from splitmesh.inference.session import open_session
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.footage import Footage, Sample, evenly
 from splitmesh.provision.codec_bench.candidates import C, Candidate, feature_candidates, picture_candidates
-from splitmesh.provision.codec_bench.curves import PICTURE, Comparison, Curve, CurvePoint, CutTimes
+from splitmesh.provision.codec_bench.curves import DECIDED, PICTURE, Comparison, Curve, CurvePoint, CutTimes
 from splitmesh.provision.codec_bench.sweep import bracketing_levels
 
 PROBE_FRAMES = 20
@@ -32,6 +34,7 @@ SEARCHED = (32, 144)
 """Levels between which those of interest lie: a step of four to of a 1024th of the largest component's deviation."""
 TIMED_RUNS = 15
 
+F64 = npt.NDArray[np.float64]
 Progress = Callable[[str, float], None]
 Measurer = Callable[[Sequence[Sample], Sequence[C], Step], list[Tally]]
 """What coders do on some frames, of one cut or of the picture."""
@@ -97,11 +100,14 @@ def _compared(
         bench = _Bench(cut.name, cut.elements, samples, stage(progress, f"cut {cut.name}"), curves, left_out)
         bench.run(candidates, partial(_on_cut, whole, part))
         part_ms[cut.name] = _times(whole, part, samples[0])
+    frames = {"judged": judged}
+    if whole.kind == "classifier":
+        frames["decided"] = sum(_is_decided(whole.reference_distribution(sample)) for sample in samples)
     stills = sum(len(clip.pictures) for clip in footage.clips if clip.interval_ms is None)
     return Comparison(
         model=bundle.manifest.name,
         measure=measure_of(whole.kind),
-        frames={"video": len(samples) - stills, "images": stills, "judged": judged},
+        frames={"video": len(samples) - stills, "images": stills, **frames},
         calibrated_on_this_footage=calibrated_on_this_footage,
         curves=tuple(curves),
         part_ms=part_ms,
@@ -179,6 +185,7 @@ class _Bench:
     def _point(self, level: int, tally: Tally) -> CurvePoint:
         sizes = [*tally.bytes, *tally.key_bytes]
         mean = sum(sizes) / len(sizes)
+        kept, decided_bytes = decided(tally)
         return CurvePoint(
             level=level,
             bytes=round(mean, 1),
@@ -186,6 +193,8 @@ class _Bench:
             bits_per_element=round(8 * mean / self.elements, 4),
             encode_ms=round(statistics.median(tally.encode_ms), 4),
             decode_ms=round(statistics.median(tally.decode_ms), 4),
+            decided_fidelity=None if kept is None else round(kept, 5),
+            decided_bits_per_element=None if kept is None else round(8 * decided_bytes / self.elements, 4),
         )
 
 
@@ -193,6 +202,24 @@ def _fidelity(tally: Tally) -> float:
     """Mean agreement over the frames that tell something; 1.0 if none does."""
     told = [outcome.agreement for outcome in tally.outcomes if outcome.told]
     return statistics.fmean(told) if told else 1.0
+
+
+def decided(tally: Tally) -> tuple[float | None, float]:
+    """Mean agreement and bytes over the pictures that a classifier is sure of; None where there are none."""
+    if tally.stateful:
+        return None, 0.0
+    told = [
+        (outcome.agreement, size)
+        for outcome, size in zip(tally.outcomes, tally.bytes, strict=True)
+        if outcome.distributions is not None and _is_decided(outcome.distributions[1])
+    ]
+    if not told:
+        return None, 0.0
+    return statistics.fmean(kept for kept, _ in told), statistics.fmean(size for _, size in told)
+
+
+def _is_decided(distribution: F64 | None) -> bool:
+    return distribution is not None and float(distribution.max(initial=0)) >= DECIDED
 
 
 def _last_three_quarters(step: Step, share: float) -> None:
