@@ -187,22 +187,41 @@ def test_a_table_is_its_bytes_and_a_plain_one_keeps_them() -> None:
     assert CompactTable.from_bytes(mixed.to_bytes()).to_bytes() == mixed.to_bytes()
 
 
+def test_a_whole_transform_stores_no_synthesis_and_a_part_of_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    (tensor,) = CompactTable.from_bytes(weighed().to_bytes()).tensors
+    np.testing.assert_allclose(tensor.synthesis @ tensor.analysis, np.eye(16), atol=1e-4)
+    monkeypatch.setattr("splitmesh.codec.compact.fit.LARGEST_WEIGHED", 6 * (4 * 16 + 99))
+    part = fit_table({"t": frames()}, None, {"t": pooled()})
+    assert len(part.tensors[0].spread) == 6
+    assert CompactTable.from_bytes(part.to_bytes()).to_bytes() == part.to_bytes()
+    assert np.array_equal(CompactTable.from_bytes(part.to_bytes()).tensors[0].synthesis, part.tensors[0].synthesis)
+
+
 def parts() -> tuple[bytes, bytes, bytes, bytes]:
-    """A table's bytes before its frequencies, the flag with the weights, the sizes, and what follows."""
+    """A table's bytes up to and with the analysis, the weights, the sizes, and what follows."""
     data = weighed().to_bytes()
     (tensor,) = weighed().tensors
     assert tensor.frequencies is not None
     weights, sizes = tensor.frequencies.weights.tobytes(), tensor.frequencies.sizes.tobytes()
-    at = data.index(b"\1" + weights + sizes)
-    start, end = at + 1 + len(weights), at + 1 + len(weights) + len(sizes)
-    return data[:at], data[at:start], data[start:end], data[end:]
+    at = data.index(weights + sizes)
+    end = at + len(weights) + len(sizes)
+    return data[:at], weights, sizes, data[end:]
+
+
+ANALYSIS_BYTES = 16 + 2 * 16 * 16
+
+
+def flagged(before: bytes, flag: int) -> bytes:
+    at = len(before) - ANALYSIS_BYTES - 1
+    assert before[at] == 1
+    return before[:at] + bytes([flag]) + before[at + 1 :]
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 0.0, -1.0, 1e-30, 2 * LARGEST_WEIGHT], ids=str)
 def test_weights_that_could_overflow_are_refused(wrong: float) -> None:
     before, weights, sizes, rest = parts()
     lie = bytearray(weights)
-    lie[1 + 4 * 7 : 5 + 4 * 7] = struct.pack("<f", wrong)
+    lie[4 * 7 : 4 + 4 * 7] = struct.pack("<f", wrong)
     with pytest.raises(CodecError, match="weights of frequencies"):
         CompactTable.from_bytes(before + lie + sizes + rest)
 
@@ -214,8 +233,9 @@ def test_sizes_flags_versions_and_lengths_that_no_table_has_are_refused() -> Non
     large[5] = LARGEST_SIZE + 1
     for lie, reason in (
         (before + weights + large + rest, "has size 242"),
-        (before + b"\2" + weights[1:] + sizes + rest, "says 2 of its frequencies"),
-        (before + b"\0" + rest, "weighs the frequencies of no tensor"),
+        (flagged(before, 2) + weights + sizes + rest, "says 2 of its frequencies"),
+        (flagged(before, 0) + before[-ANALYSIS_BYTES:] + rest, "weighs the frequencies of no tensor"),
+        (before[:-ANALYSIS_BYTES] + bytes(ANALYSIS_BYTES) + weights + sizes + rest, "has no inverse"),
         (before + weights + sizes[:40], "cut short"),
         (before + weights + sizes + rest + b"\0", "left over"),
         (b"SMCT\3" + before[5:] + weights + sizes + rest, "version 3"),
@@ -229,8 +249,8 @@ def test_sizes_flags_versions_and_lengths_that_no_table_has_are_refused() -> Non
 def test_long_planes_ask_for_no_matrix_of_cosines() -> None:
     """Two million positions in a row fit a table, their cosines would be tebibytes."""
     head = struct.pack("<4sBBB1sBIIIIBH", b"SMCT", 2, 1, 1, b"t", 4, 1, 1, 1 << 10, 1 << 11, 1, 1)
-    body = bytes(4) + bytes(4) + (bytes(1) + struct.pack("<h", 1)) * 2
-    lie = head + body + b"\1" + np.ones(1 << 21, "<f4").tobytes()[: (1 << 22) - 200]
+    body = bytes(4) + bytes(4) + b"\1" + bytes(1) + struct.pack("<h", 1)
+    lie = head + body + np.ones(1 << 21, "<f4").tobytes()[: (1 << 22) - 200]
     with pytest.raises(CodecError):
         CompactTable.from_bytes(lie)
     with pytest.raises(CodecError, match="have no frequencies"):

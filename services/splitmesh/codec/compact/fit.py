@@ -20,8 +20,8 @@ import numpy.typing as npt
 from splitmesh.codec.compact.fit_frequencies import weights_of
 from splitmesh.codec.compact.frequencies import Frequencies, cosines, sizes_of
 from splitmesh.codec.compact.intra import kept_scale, symbols_of
-from splitmesh.codec.compact.table import CompactTable, storable
-from splitmesh.codec.compact.transform import MAX_CHANNELS, MAX_CODED, MAX_COMPONENTS, UNIT, TensorTable, step_of
+from splitmesh.codec.compact.table import CompactTable, inverse, storable
+from splitmesh.codec.compact.transform import MAX_CHANNELS, MAX_CODED, UNIT, TensorTable, step_of
 from splitmesh.codec.planes.fit import fit_plane_model
 from splitmesh.codec.planes.model import PlaneExample
 from splitmesh.errors import CodecError
@@ -157,13 +157,12 @@ def _roots(name: str, metric: F64, channels: int) -> tuple[F64, F64]:
     return vectors * np.sqrt(weights) @ vectors.T, vectors / np.sqrt(weights) @ vectors.T
 
 
-def _fit_tensor(
-    name: str, frames: F32, basis: _Basis, unit: float, *, most: int = MOST_COMPONENTS, matrix: int = LARGEST_MATRIX
-) -> TensorTable:
-    """most: components. matrix: components times channels, at most."""
-    positions = frames[0].size // len(basis.mean)
-    most = min(most, matrix // len(basis.mean), max(1, MAX_CODED // positions))
-    kept = min(most, max(1, int(np.count_nonzero(basis.variances > _SMALLEST_SHARE * basis.variances[0]))))
+def _fit_tensor(name: str, frames: F32, basis: _Basis, unit: float, *, whole: bool = False) -> TensorTable:
+    """whole: all components, whatever they hold."""
+    channels, positions = len(basis.mean), frames[0].size // len(basis.mean)
+    most = min(MOST_COMPONENTS, LARGEST_MATRIX // channels)
+    known = max(1, int(np.count_nonzero(basis.variances > _SMALLEST_SHARE * basis.variances[0])))
+    kept = min(channels if whole else min(most, known), max(1, MAX_CODED // positions))
     shape = (1, *frames.shape[1:])
     analysis = storable(basis.analysis[:kept] / unit)
     synthesis = np.ascontiguousarray(storable(basis.synthesis[:, :kept].T * unit).T)
@@ -199,17 +198,21 @@ def _tallest(tensor: TensorTable, frames: F32, weights: Mapping[str, F32]) -> fl
 
 
 def _fit_weighed(name: str, frames: F32, basis: _Basis, unit: float, weights: F32) -> TensorTable:
-    """With weighed frequencies: of the components those with the largest coefficients, these first."""
-    tensor = _fit_tensor(name, frames, basis, unit, most=MAX_COMPONENTS, matrix=MAX_COMPONENTS * MAX_CHANNELS)
+    """With weighed frequencies: all components, or those with the largest coefficients if that is too large a table;
+    these first in any case."""
+    tensor = _fit_tensor(name, frames, basis, unit, whole=True)
     magnitudes = [np.abs(each, dtype=np.float64) for each in _coefficients(tensor, frames)]
     sizes = sizes_of(np.mean(magnitudes, axis=0) * weights * UNIT)
-    most = max(1, LARGEST_WEIGHED // (4 * tensor.channels + weights.size))
-    order = np.argsort(-sizes.max(axis=(1, 2)).astype(np.int64), kind="stable")[:most]
+    order = np.argsort(-sizes.max(axis=(1, 2)).astype(np.int64), kind="stable")
+    c = tensor.channels
+    whole = len(order) == c and c * (2 * c + weights.size) <= LARGEST_WEIGHED
+    order = order if whole else order[: max(1, min(c - 1, LARGEST_WEIGHED // (4 * c + weights.size)))]
+    analysis = np.ascontiguousarray(tensor.analysis[order])
     by = Frequencies(weights, np.ascontiguousarray(sizes[order]))
     return replace(
         tensor,
-        analysis=np.ascontiguousarray(tensor.analysis[order]),
-        synthesis=np.ascontiguousarray(tensor.synthesis[:, order]),
+        analysis=analysis,
+        synthesis=inverse(analysis) if whole else np.ascontiguousarray(tensor.synthesis[:, order]),
         spread=np.rint(by.spread.mean(axis=(1, 2))).astype(np.int32),
         frequencies=by,
     )

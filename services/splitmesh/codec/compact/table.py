@@ -3,9 +3,10 @@
 Layout, little endian: "SMCT", B version, B tensors; per tensor B name length, name, B ndim, ndim × I dims, B axis,
 H components, then mean (C,) f4, spread (K,) i4, analysis and synthesis, each as exponents (K,) i1 and numbers (K, C)
 i2 (a row is its numbers times two to its exponent: exact in float32, whatever reads it). In version 2, which is of
-tables that weigh frequencies, B follows: 1 if this tensor's are, else 0; and if so weights (H, W) f4, sizes (K, H, W)
-u1. After the tensors I length and bytes of the plane model, I length and bytes of the temporal plane model (0: none).
-The id is the SHA-256 of these bytes.
+tables that weigh frequencies, B comes before the matrices: 1 if this tensor's are, else 0. If so weights (H, W) f4
+and sizes (K, H, W) u1 come after them, and where K is C there is no synthesis: it is the analysis' inverse. After the
+tensors I length and bytes of the plane model, I length and bytes of the temporal plane model (0: none). The id is the
+SHA-256 of these bytes.
 """
 
 from __future__ import annotations
@@ -63,8 +64,7 @@ class CompactTable:
     def _bytes(self) -> bytes:
         version = _WEIGHED if any(tensor.frequencies for tensor in self.tensors) else _PLAIN
         parts = [struct.pack("<4sBB", _MAGIC, version, len(self.tensors))]
-        for tensor in self.tensors:
-            parts += (_tensor_bytes(tensor), _frequency_bytes(tensor.frequencies) if version == _WEIGHED else b"")
+        parts += [_tensor_bytes(tensor, version) for tensor in self.tensors]
         for model in (self.model, self.temporal_model):
             raw = model.to_bytes() if model is not None else b""
             parts += (struct.pack("<I", len(raw)), raw)
@@ -109,22 +109,34 @@ def _wide(exponents: npt.NDArray[np.int8], numbers: npt.NDArray[np.int16]) -> F3
     return np.ldexp(numbers.astype(np.float32), exponents[:, None].astype(np.int32))
 
 
-def _tensor_bytes(tensor: TensorTable) -> bytes:
+def inverse(analysis: F32) -> F32:
+    """The synthesis that a table does not store. analysis: (C, C). Raises CodecError where there is none."""
+    try:
+        with np.errstate(over="ignore"):  # what is no float32 is refused as any number that is too large
+            found: F32 = np.linalg.inv(analysis.astype(np.float64)).astype(np.float32)
+    except np.linalg.LinAlgError as exc:
+        raise CodecError("an analysis in the table has no inverse") from exc
+    return found
+
+
+def _tensor_bytes(tensor: TensorTable, version: int) -> bytes:
     name = tensor.name.encode()
     dims = tensor.shape
+    by = tensor.frequencies
     if len(name) > 255:
         raise CodecError(f"tensor name {tensor.name!r} exceeds 255 bytes")
     head = struct.pack(f"<B{len(name)}sB{len(dims)}IBH", len(name), name, len(dims), *dims, tensor.axis,
                        len(tensor.spread))  # fmt: skip
     parts = [head, tensor.mean.astype("<f4").tobytes(), tensor.spread.astype("<i4").tobytes()]
-    for matrix in (tensor.analysis, tensor.synthesis.T):
+    if version == _WEIGHED:
+        parts.append(struct.pack("<B", by is not None))
+    inverted = by is not None and len(tensor.spread) == tensor.channels
+    for matrix in (tensor.analysis,) if inverted else (tensor.analysis, tensor.synthesis.T):
         exponents, numbers = _narrow(matrix)
         parts += (exponents.tobytes(), numbers.astype("<i2").tobytes())
+    if by is not None:
+        parts += (by.weights.astype("<f4").tobytes(), by.sizes.tobytes())
     return b"".join(parts)
-
-
-def _frequency_bytes(by: Frequencies | None) -> bytes:
-    return b"\0" if by is None else b"\1" + by.weights.astype("<f4").tobytes() + by.sizes.tobytes()
 
 
 def _read_tensor(reader: _Reader, version: int) -> TensorTable:
@@ -143,21 +155,19 @@ def _read_tensor(reader: _Reader, version: int) -> TensorTable:
     spread = reader.array("<i4", k).astype(np.int32)
     if spread.min() < 0:
         raise CodecError(f"tensor {name!r} has a component of negative magnitude in the table")
-    analysis, synthesis = (_read_matrix(reader, k, c) for _ in range(2))
-    plain = TensorTable(name, tuple(shape), axis, mean, analysis, np.ascontiguousarray(synthesis.T), spread)
-    return plain if version == _PLAIN else _read_frequencies(reader, plain)
-
-
-def _read_frequencies(reader: _Reader, plain: TensorTable) -> TensorTable:
-    (weighed,) = reader.unpack("<B")
+    weighed = reader.unpack("<B")[0] if version == _WEIGHED else 0
     if weighed not in (0, 1):
-        raise CodecError(f"tensor {plain.name!r} says {weighed} of its frequencies in the table")
-    if not weighed:
-        return plain
-    h, w = plain.height, plain.width
+        raise CodecError(f"tensor {name!r} says {weighed} of its frequencies in the table")
+    analysis = _read_matrix(reader, k, c)
+    synthesis = inverse(analysis) if weighed and k == c else np.ascontiguousarray(_read_matrix(reader, k, c).T)
+    tensor = TensorTable(name, tuple(shape), axis, mean, analysis, synthesis, spread)
+    return replace(tensor, frequencies=_read_frequencies(reader, tensor)) if weighed else tensor
+
+
+def _read_frequencies(reader: _Reader, tensor: TensorTable) -> Frequencies:
+    h, w = tensor.height, tensor.width
     weights = reader.array("<f4", h * w).astype(np.float32).reshape(h, w)
-    sizes = reader.array("u1", len(plain.spread) * h * w).reshape(-1, h, w)
-    return replace(plain, frequencies=Frequencies(weights, sizes))
+    return Frequencies(weights, reader.array("u1", len(tensor.spread) * h * w).reshape(-1, h, w))
 
 
 def _read_matrix(reader: _Reader, rows: int, columns: int) -> F32:

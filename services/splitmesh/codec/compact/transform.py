@@ -41,7 +41,7 @@ UNIT_LEVEL: Final = 128
 """The level whose step is one unit; eight levels halve it."""
 LEVELS: Final = 256
 MAX_CHANNELS: Final = 1024
-MAX_COMPONENTS: Final = 512
+MAX_COMPONENTS: Final = 1024
 MAX_CODED: Final = 1 << 21
 """Components times positions of a cut: what a decoder may allocate of each of its arrays."""
 
