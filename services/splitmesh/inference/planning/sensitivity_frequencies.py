@@ -25,7 +25,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 MOST_FRAMES: Final = 12
-FEWEST_FRAMES: Final = 3
+FEWEST_FRAMES: Final = 2
 SIGNS: Final = 2
 """Random choices of signs, of each frame and band."""
 _NARROW: Final = 4
