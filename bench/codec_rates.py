@@ -47,6 +47,9 @@ VIDEOS = (".mp4", ".avi", ".mkv")
 CODECS = ("compact", "temporal", "video", "u8zstd")
 SLOW_FRAMES = 60
 """Frames of a video that a slow model is measured on."""
+PATIENCE = 2.0
+FIT_RUNS = 3072
+"""Of a classifier's plan: as much as it takes to tell what each of 512 channels is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,8 @@ def calibrated(model: str, videos: Sequence[Path], folder: Path, label: str, pro
     found = provide_model(model, None, progress)
     footage: Footage = read_footage([str(video) for video in videos], [], found.manifest, progress)
     request = replace(plan_request(found, threads=1, providers=("cpu",)), int8=False)
+    if found.manifest.name in CLASSIFIERS:
+        request = replace(request, patience=PATIENCE, fit_runs=FIT_RUNS)
     out = folder / f"{found.manifest.name}-{footage.sha256[:10]}.plan"
     return kept_or_made(request, footage, out, force=False, progress=progress)
 
