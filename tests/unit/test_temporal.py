@@ -9,10 +9,10 @@ from temporal_clips import CHANNELS, HEIGHT, LEVEL, WIDTH, clip, frame, table
 from splitmesh.codec.compact.fit import fit_table
 from splitmesh.codec.compact.intra import decode_compact, encode_compact
 from splitmesh.codec.compact.table import CompactTable
-from splitmesh.codec.head import State, parse_head
+from splitmesh.codec.head import STATEFUL_HEAD_BYTES, State, parse_head
 from splitmesh.codec.temporal.coder import TemporalCoder
 from splitmesh.codec.temporal.decoder import TemporalDecoder
-from splitmesh.codec.temporal.encoder import Coded, TemporalEncoder
+from splitmesh.codec.temporal.encoder import FINER, Coded, TemporalEncoder
 from splitmesh.codec.temporal.fit import fit_temporal_model
 from splitmesh.codec.temporal.frame import KEY, MOTION
 from splitmesh.codec.temporal.state import NUMBERS
@@ -60,9 +60,10 @@ def test_no_frame_is_further_off_than_coded_alone(level: int) -> None:
     assert off < 1.6 * off_alone
 
 
-def test_a_keyframe_is_a_compact_payload_with_numbers() -> None:
+def test_a_keyframe_is_a_finer_compact_payload_with_numbers() -> None:
     coded = TemporalEncoder(table()).encode(frame(0), level=LEVEL)
-    compact = encode_compact(frame(0), table=table(), level=LEVEL)
+    compact = encode_compact(frame(0), table=table(), level=LEVEL + FINER)
+    assert parse_head(coded.payload)[0].level == LEVEL + FINER
     assert parse_head(coded.payload)[1] == parse_head(compact)[1]
     same(
         TemporalDecoder(table()).decode(coded.payload),
@@ -131,10 +132,38 @@ def test_what_a_finer_level_kept_outlives_a_coarser_one() -> None:
     assert np.abs(decoded - still["cut"]).mean() < 0.05 * np.abs(still["cut"]).mean()
 
 
+def test_what_stands_still_stays_as_fine_as_the_keyframe_at_no_cost() -> None:
+    coder, still = TemporalCoder(table(), 72), {"cut": clip(1, noise=0.0)}
+    alone = decode_compact(
+        encode_compact(still, table=table(), level=72),
+        tables=lambda _: table(),
+        expect={"cut": (1, CHANNELS, HEIGHT, WIDTH)},
+    )
+    for _ in range(5):
+        payload = coder.encode(still)
+        decoded = coder.decode(payload)
+    assert len(payload) < STATEFUL_HEAD_BYTES + 8
+    off, off_alone = (np.square(t["cut"] - still["cut"]).mean() for t in (decoded, alone))
+    assert off < 0.5 * off_alone
+
+
+@pytest.mark.parametrize(("level", "key"), [(0, FINER), (250, 255), (255, 255)])
+def test_first_keyframes_are_at_a_level_that_there_is(level: int, key: int) -> None:
+    coded = TemporalEncoder(table()).encode(frame(0), level=level)
+    assert parse_head(coded.payload)[0].level == key
+
+
+@pytest.mark.parametrize("level", [-1, 256])
+def test_levels_that_there_are_not_are_refused_of_a_first_frame_too(level: int) -> None:
+    with pytest.raises(CodecError, match="level"):
+        TemporalEncoder(table()).encode(frame(0), level=level)
+
+
 def test_a_new_scene_is_a_keyframe() -> None:
     encoder, decoder = TemporalEncoder(table()), TemporalDecoder(table())
     send(encoder, decoder, 0)
-    assert send(encoder, decoder, 0, seed=7).key
+    cut = send(encoder, decoder, 0, seed=7)
+    assert cut.key and parse_head(cut.payload)[0].level == LEVEL, "as fine as asked: a scene may be short"
     assert not send(encoder, decoder, 1, seed=7).key
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from splitmesh.codec.compact.intra import symbols_of
 from splitmesh.codec.compact.table import CompactTable
-from splitmesh.codec.compact.transform import UNIT, step_of
+from splitmesh.codec.compact.transform import LEVELS, UNIT, step_of
 from splitmesh.codec.head import Head, State, build_payload
 from splitmesh.codec.planes.coding import encode_planes
 from splitmesh.codec.temporal.decide import quantise_residual
@@ -33,6 +33,11 @@ I16 = npt.NDArray[np.int16]
 
 KEPT: Final = 12
 """Frames under way that an encoder remembers. Fewer than a decoder holds."""
+FINER: Final = 8
+"""Levels by which a first keyframe is finer than what was asked for: half the step. What stands still stays as the
+keyframe showed it, as changes that are too small are not sent. Measured on a detector and 150 frames, the keyframe's
+bytes included: 9 % fewer bytes at equal F1 on pedestrians (4 levels: 5 %, 12: 2 %), nothing where the camera moves.
+"""
 _LIVELY: Final = 0.1
 """Share of elements with a residual from which on it is asked whether the frame had better stand alone."""
 _WORTH: Final = 0.85
@@ -57,6 +62,7 @@ class Chosen:
     layouts: list[Layout]
     symbols: list[I16]
     motions: list[I16 | None]
+    level: int
     key: bool
 
     def frame(self, number: int) -> Reference:
@@ -83,9 +89,9 @@ class TemporalEncoder:
     def encode(self, tensors: Mapping[str, F32], *, level: int) -> Coded:
         """Code `tensors` (wire name → float32 of the table's shapes) at `level` (0 … 255, larger is finer).
 
-        A keyframe if nothing is acknowledged since the start or the last `reset`, or where that is smaller. The
-        level may change with every frame. Raises CodecError for other tensors or shapes than the table's, and for
-        NaN, Inf or magnitudes above 1e30; the encoder is then as before.
+        A keyframe if nothing is acknowledged since the start or the last `reset`, by `FINER` levels finer, or where
+        that is smaller. The level may change with every frame. Raises CodecError for other tensors or shapes than the
+        table's, and for NaN, Inf or magnitudes above 1e30; the encoder is then as before.
         """
         number, reference = self._number, self._reference
         if reference is not None and reference.number == number:  # all numbers were used since
@@ -100,7 +106,7 @@ class TemporalEncoder:
             [(s, layout.scale, layout.context) for s, layout in zip(chosen.symbols, chosen.layouts, strict=True)],
             model=model_of(self._table, key=chosen.key),
         )
-        payload = build_payload(Head(CODEC, level, flags, self._table.short_id, state), body)
+        payload = build_payload(Head(CODEC, chosen.level, flags, self._table.short_id, state), body)
         self._remember(chosen.frame(number))
         return Coded(payload, number, chosen.key)
 
@@ -150,14 +156,19 @@ class TemporalEncoder:
 
 
 def choose(table: CompactTable, tensors: Mapping[str, F32], level: int, reference: Reference | None) -> Chosen:
-    """Decide what to send of a frame. Raises CodecError as `TemporalEncoder.encode`."""
+    """Decide what to send of a frame. Raises CodecError as `TemporalEncoder.encode`.
+
+    Without a reference at a level that is finer by `FINER`.
+    """
     if tensors.keys() != {tensor.name for tensor in table.tensors}:
         raise CodecError(f"tensors {sorted(tensors)} are not the table's {sorted(t.name for t in table.tensors)}")
-    step = step_of(level)
+    step = step_of(level)  # also refuses what is no level
+    if reference is None:
+        level = min(level + FINER, LEVELS - 1)
     keys = alone(table, level)
     units = [layout.tensor.forward(tensors[layout.tensor.name], len(layout.scale)) for layout in keys]
     if reference is None:
-        return _alone(keys, units, step)
+        return _alone(keys, units, level)
     targets = [np.clip(each * np.float32(UNIT), -LARGEST, LARGEST) for each in units]
     motions: list[I16 | None] = []
     for tensor, target, earlier in zip(table.tensors, targets, reference.tensors, strict=True):
@@ -165,17 +176,18 @@ def choose(table: CompactTable, tensors: Mapping[str, F32], level: int, referenc
         motions.append(motion if motion is not None and motion.any() else None)
     layouts = following(table, level, reference, motions)
     symbols = [_residual(layout, target, step) for layout, target in zip(layouts, targets, strict=True)]
-    inter = Chosen(layouts, symbols, motions, key=False)
+    inter = Chosen(layouts, symbols, motions, level, key=False)
     if sum(map(np.count_nonzero, symbols)) > _LIVELY * sum(each.size for each in symbols):
-        intra = _alone(keys, units, step)
+        intra = _alone(keys, units, level)
         if _weight(symbols) > _WORTH * _weight(intra.symbols):
             return intra
     return inter
 
 
-def _alone(keys: list[Layout], units: list[F32], step: int) -> Chosen:
+def _alone(keys: list[Layout], units: list[F32], level: int) -> Chosen:
+    step = step_of(level)
     symbols = [symbols_of(layout.tensor, each, step) for layout, each in zip(keys, units, strict=True)]
-    return Chosen(keys, symbols, [None] * len(keys), key=True)
+    return Chosen(keys, symbols, [None] * len(keys), level, key=True)
 
 
 def _residual(layout: Layout, target: F32, step: int) -> I16:
