@@ -155,22 +155,40 @@ class _AfterKey:
 
 def compact_table() -> Target:
     """A table from a peer, and a payload decoded by it."""
-    small, both = fit_table({"t": clip(10)["t"][:, :, :5, :6]}), fit_table(clip(10))
+    corner = {"t": clip(10)["t"][:, :, :5, :6]}
+    small, both = fit_table(corner), fit_table(clip(10))
+    weighed, mixed = fit_table(corner, None, {"t": _pooled(5, 5)}), fit_table(clip(10), None, {"t": _pooled(8, 9)})
     bodies = {
-        len(of.tensors): head.parse_head(encode_compact(tensors, table=of, level=100))[1]
-        for of, tensors in ((small, {"t": frame(0)["t"][:, :, :5, :6]}), (both, frame(0)))
+        _kind(of): bytes(head.parse_head(encode_compact(tensors, table=of, level=100))[1])
+        for of, tensors in (
+            *((of, {"t": frame(0)["t"][:, :, :5, :6]}) for of in (small, weighed)),
+            *((of, frame(0)) for of in (both, mixed)),
+        )
     }
+    if len(bodies) != 4:
+        raise WrongResult("no frequencies are weighed: they are not fuzzed")
 
     def decode(raw: bytes) -> None:
         got = CompactTable.from_bytes(raw)
-        body = bytes(bodies[min(2, len(got.tensors))])
+        body = bodies[_kind(got)]
         payload = head.build_payload(head.Head("compact", 100, 0, b"peer"), body)
         expect = {tensor.name: tensor.shape for tensor in got.tensors}
         check_tensors(decode_compact(payload, tables=lambda _: got, expect=expect), expect)
 
     steep = replace(small.tensors[0], synthesis=small.tensors[0].synthesis * np.float32(2**60))
-    seeds = [t.to_bytes() for t in (small, both, table(), CompactTable((steep,), small.model))]
+    seeds = [t.to_bytes() for t in (small, both, table(), weighed, mixed, CompactTable((steep,), small.model))]
     return Target(seeds, lambda: decode, cap_bytes=256 << 20)
+
+
+def _kind(of: CompactTable) -> tuple[int, bool]:
+    return min(2, len(of.tensors)), any(tensor.frequencies for tensor in of.tensors)
+
+
+def _pooled(height: int, width: int) -> npt.NDArray[np.float64]:
+    """Costs of frequencies of which the mean's is nearly all."""
+    costs = np.full((height, width), 1e-3)
+    costs[0, 0] = 1
+    return costs
 
 
 def plane_model() -> Target:
