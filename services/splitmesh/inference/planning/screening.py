@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from splitmesh.codec.coders import FeatureCoder, StatelessFeatures
@@ -12,6 +13,7 @@ from splitmesh.inference.planning.rates import coder_rates
 from splitmesh.inference.planning.stages import quiet
 from splitmesh.inference.planning.tables import fit_quickly
 from splitmesh.inference.planning.whole import Whole
+from splitmesh.plan.bundle.schema import RateRow
 from splitmesh.plan.cuts.choose import Screened
 from splitmesh.plan.footage import Sample
 from splitmesh.plan.rate_curve import RateCurve
@@ -31,13 +33,18 @@ def screen(whole: Whole, part: Part, samples: Sequence[Sample], fit: Sequence[Sa
     Raises CodecError or InferenceError if the cut can't be coded.
     """
     measured = coder_rates(whole, part, samples, _coders(whole, part, fit), quiet)
-    plain = [row.model_copy(update={"fidelity": row.agreement}) for row in measured.rows]
+    plain = [row.model_copy(update={"fidelity": _kept(row)}) for row in measured.rows]
     curve = RateCurve.of(plain, cut=part.name, codec=plain[0].codec) if plain else None
     if curve is None:
         raise InferenceError(f"no level can be used: {'; '.join(measured.spoilt)}")
     wanted = curve.measured[-1].fidelity - LOSS
     chosen = curve.keeping(wanted) or curve.measured[-1]
     return Screened(bytes_mean=chosen.payload_bytes, fidelity=chosen.fidelity)
+
+
+def _kept(row: RateRow) -> float:
+    """What a row keeps: of a classifier by probabilities, as a share of a few frames' answers is all or nothing."""
+    return math.exp(-row.metrics["kl"]) if "kl" in row.metrics else row.agreement
 
 
 def _coders(whole: Whole, part: Part, fit: Sequence[Sample]) -> list[FeatureCoder]:

@@ -88,17 +88,27 @@ def _by_frequency(
     Measured on detectors, weighed frequencies save nothing: boxes need what is fine as much as what is coarse. And
     planes of positions can follow what moves.
     """
-    post = whole.manifest.postprocess
-    matters = relevant(post)
-    if matters is None or not isinstance(post, ClassifierPostprocess):
+    matters = relevant(whole.manifest.postprocess)
+    if matters is None or not _is_of_the_whole(whole):
         return {}
     return frequency_sensitivity(part.tail, matters, features, runs=runs, fewest=frames)
 
 
 def fit_quickly(whole: Whole, part: Part, samples: Sequence[Sample]) -> CompactTable:
     """A rough table: few frames, every channel as if it mattered alike. Raises as `fit_cut` does."""
-    features = _features(whole, part, evenly(samples, SCREENING_FRAMES), quiet)
+    frames = max(SCREENING_FRAMES, min(FIT_FRAMES, _telling(part))) if _is_of_the_whole(whole) else SCREENING_FRAMES
+    features = _features(whole, part, evenly(samples, frames), quiet)
     return fit_table(features, None, _by_frequency(whole, part, features, SCREENING_RUNS, frames=1))
+
+
+def _telling(part: Part) -> int:
+    """Frames that tell channels apart (`channel_axis`), if those come first."""
+    return max(-(-4 * shape[1] ** 2 // math.prod(shape)) for shape in part.shapes.values())
+
+
+def _is_of_the_whole(whole: Whole) -> bool:
+    """Whether the answer is of the picture as a whole, and no part of it of a place."""
+    return isinstance(whole.manifest.postprocess, ClassifierPostprocess)
 
 
 def _features(whole: Whole, part: Part, samples: Sequence[Sample], step: Step) -> Arrays:
