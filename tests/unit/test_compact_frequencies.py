@@ -283,6 +283,12 @@ def test_sizes_are_within_a_sixteenth_of_an_octave() -> None:
     assert list(sizes_of(np.array([0, 0.4, 1.0, 1e300]))) == [0, 0, 1, LARGEST_SIZE]
 
 
+def test_coefficients_are_not_predicted_from_each_other() -> None:
+    still = {"t": frames(seed=4)[:1] + 0.02 * frames(seed=6)[:6]}
+    for table, linked in ((plain(), True), (weighed(), False)):
+        assert table.model.taps.any() == linked == fit_temporal_model(table, [still]).taps.any()
+
+
 def test_streams_follow_frequencies_without_motion() -> None:
     still = frames(seed=4)[:1] + 0.02 * frames(seed=6)[:6]
     table = CompactTable(weighed().tensors, weighed().model, fit_temporal_model(weighed(), [{"t": still}]))

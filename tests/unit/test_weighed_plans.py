@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from splitmesh.inference.planning.make import make_plan
 from splitmesh.inference.planning.parity import Part, open_part
 from splitmesh.inference.planning.rates import coder_tallies
 from splitmesh.inference.planning.request import PlanRequest
+from splitmesh.inference.planning.screening import screen
 from splitmesh.inference.planning.stages import quiet
-from splitmesh.inference.planning.tables import SCREENING_RUNS, fit_cut, fit_quickly
+from splitmesh.inference.planning.tables import SCREENING_RUNS, fit_cut, fit_quickly, telling
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.inference.session import open_session
 from splitmesh.plan.answers.postprocess import build_postprocess
@@ -140,6 +141,22 @@ def test_a_plan_offers_the_cut_before_the_pool_with_its_table(tmp_path: Path) ->
     assert list(late.shapes) == ["r5"] and table is not None and table.temporal_model is not None
     assert table.tensors[0].frequencies is not None
     assert {row.codec for row in bundle.plan.rows if row.cut == late.name} >= {"compact", "temporal"}
+
+
+def test_a_rough_table_sees_frames_enough_to_tell_channels_apart(folder: Path) -> None:
+    cut = cut_of(folder, True)
+    wide = replace(cut.part, shapes={"r5": (1, 96, 2, 2)})
+    assert telling(cut.part) <= 1 and telling(wide) == 4 * 96**2 // (96 * 4)
+
+
+def test_classifiers_are_screened_by_probabilities(folder: Path) -> None:
+    """Of six frames a share of equal answers is a sixth of something: no cut could be told from another."""
+    cut = cut_of(folder, True)
+    kept = screen(cut.whole, cut.part, cut.footage.evaluate[:2], cut.footage.fit).fidelity
+    assert 0.8 < kept < 1 and kept not in (0.5, 1.0)
+    other = cut_of(folder, False)
+    maps = screen(other.whole, other.part, other.footage.evaluate[:2], other.footage.fit).fidelity
+    assert 0.8 < maps <= 1
 
 
 def test_screening_asks_a_tail_little() -> None:

@@ -96,12 +96,12 @@ def _by_frequency(
 
 def fit_quickly(whole: Whole, part: Part, samples: Sequence[Sample]) -> CompactTable:
     """A rough table: few frames, every channel as if it mattered alike. Raises as `fit_cut` does."""
-    frames = max(SCREENING_FRAMES, min(FIT_FRAMES, _telling(part))) if _is_of_the_whole(whole) else SCREENING_FRAMES
+    frames = max(SCREENING_FRAMES, min(FIT_FRAMES, telling(part))) if _is_of_the_whole(whole) else SCREENING_FRAMES
     features = _features(whole, part, evenly(samples, frames), quiet)
     return fit_table(features, None, _by_frequency(whole, part, features, SCREENING_RUNS, frames=1))
 
 
-def _telling(part: Part) -> int:
+def telling(part: Part) -> int:
     """Frames that tell channels apart (`channel_axis`), if those come first."""
     return max(-(-4 * shape[1] ** 2 // math.prod(shape)) for shape in part.shapes.values())
 
