@@ -19,6 +19,8 @@ LOW, HIGH = 0.85, 0.99
 """Fidelities between which a saving is of interest: worse answers are no use, better ones can't be told apart."""
 NARROWEST = 0.005
 """Curves that share less than this much fidelity are not compared: it would be extrapolation in all but name."""
+MORE = 1e-9
+"""Fidelity that a point must have above a cheaper one to count as better: less is a rounding error, no slope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,11 @@ class BdRate:
 def frontier(points: Iterable[RatePoint]) -> list[RatePoint]:
     """The points that no other one beats, bytes and fidelity both strictly rising.
 
-    A running maximum: the least curve that never falls and lies on or above all points.
+    A running maximum: the least curve that never falls and lies on or above all points, but for `MORE`.
     """
     kept: list[RatePoint] = []
     for point in sorted(points, key=lambda p: (p.bytes, -p.fidelity)):
-        if not kept or point.fidelity > kept[-1].fidelity:
+        if not kept or point.fidelity > kept[-1].fidelity + MORE:
             kept.append(point)
     return kept
 

@@ -18,9 +18,9 @@ I64 = npt.NDArray[np.int64]
 
 _WATCHED: Final = 8
 """Components, the largest first, that are compared; all of them found movements hardly better."""
-_STILL: Final = 0.4
+_STILL: Final = 0.25
 """A block whose watched elements differ by less than this many steps on average has not moved."""
-_PRICE: Final = 5.0
+_PRICE: Final = 2.5
 """What a movement must save to be worth its bits, in steps summed over the watched elements."""
 _MARGIN: Final = FAR // 4
 _RING: Final = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
