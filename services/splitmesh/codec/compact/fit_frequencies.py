@@ -25,6 +25,11 @@ SAVING: Final = 0.1
 """Promised share of a tensor's bits from which on its frequencies are weighed."""
 LEAST: Final = 1e-3
 """Share of the mean frequency's cost that each has at least: what the sample did not show matter may matter."""
+MEAN_ALONE: Final = 0.9
+"""Share of all costs from which on the mean of a plane is nearly all that counts. Weights then differ by more than
+their square roots: behind SqueezeNet's last fire module what is sent of other frequencies bit by bit spoils more
+answers than none of it, and 0.96 of the same answers took a quarter of the bytes."""
+_SHARPER: Final = 0.75
 _LEVELS: Final = (74, 82, 90, 98)
 """At which bits are promised: where answers are in use."""
 
@@ -45,7 +50,9 @@ def weights_of(coefficients: Sequence[F32], costs: F64) -> F32 | None:
     variances = np.mean([np.square(each, dtype=np.float64) for each in coefficients], axis=0)
     if promised_saving(variances, shares) < SAVING:
         return None
-    weights: F32 = np.clip(np.sqrt(shares), 1 / LARGEST_WEIGHT, LARGEST_WEIGHT).astype(np.float32)
+    roots = shares**_SHARPER if shares[0, 0] >= MEAN_ALONE * shares.sum() else np.sqrt(shares)
+    roots /= np.sqrt(np.square(roots).mean())
+    weights: F32 = np.clip(roots, 1 / LARGEST_WEIGHT, LARGEST_WEIGHT).astype(np.float32)
     return weights
 
 
