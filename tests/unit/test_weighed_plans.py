@@ -21,6 +21,7 @@ from splitmesh.inference.planning.rates import coder_tallies
 from splitmesh.inference.planning.request import PlanRequest
 from splitmesh.inference.planning.screening import screen
 from splitmesh.inference.planning.stages import quiet
+from splitmesh.inference.planning.tabled import SEARCHED, searched
 from splitmesh.inference.planning.tables import SCREENING_RUNS, fit_cut, fit_quickly, telling
 from splitmesh.inference.planning.whole import Whole
 from splitmesh.inference.session import open_session
@@ -157,6 +158,11 @@ def test_classifiers_are_screened_by_probabilities(folder: Path) -> None:
     other = cut_of(folder, False)
     maps = screen(other.whole, other.part, other.footage.evaluate[:2], other.footage.fit).fidelity
     assert 0.8 < maps <= 1
+
+
+def test_levels_of_weighed_tables_are_searched_further_up(folder: Path) -> None:
+    assert searched(fitted(cut_of(folder, True))) == (SEARCHED[0], SEARCHED[1] + 8)
+    assert searched(fitted(cut_of(folder, False))) == SEARCHED
 
 
 def test_screening_asks_a_tail_little() -> None:

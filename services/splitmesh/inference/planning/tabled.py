@@ -25,6 +25,8 @@ LEVELS = 5
 """Measured of each codec; what lies between them is interpolated (`plan.rate_curve`)."""
 SEARCHED = (40, 128)
 """Levels between which useful ones lie: steps of eight deviations of the largest component to a 256th of one."""
+FINER_BY_FREQUENCY = 8
+"""Levels above these for tables with weighed frequencies, whose largest coefficients are many times another's."""
 SEARCH_FRAMES = 6
 MOST_ELEMENTS = 100_000
 """Of a cut that codecs with a table are tried on: coding a larger one takes longer than the whole model."""
@@ -52,7 +54,14 @@ def tuned(
         (tally,) = coder_tallies(whole, part, few, [CompactFeatures(level, table)], quiet)
         return 0.0 if tally.spoilt else float(np.mean([outcome.agreement for outcome in tally.outcomes]))
 
-    return Tuned(table, spread_levels(kept, low=SEARCHED[0], high=SEARCHED[1], count=LEVELS))
+    low, high = searched(table)
+    return Tuned(table, spread_levels(kept, low=low, high=high, count=LEVELS))
+
+
+def searched(table: CompactTable) -> tuple[int, int]:
+    """Levels between which those useful with `table` lie."""
+    weighed = any(tensor.frequencies for tensor in table.tensors)
+    return SEARCHED[0], SEARCHED[1] + (FINER_BY_FREQUENCY if weighed else 0)
 
 
 def table_rates(
