@@ -13,7 +13,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup lab test unit ci lint format type proto proto-write fuzz check-arm check-weights ship-plan integration e2e \
-	bench bench-coders bench-lab bench-thin bench-overhead bench-track bench-codec bench-codec-speed bench-link models-report \
+	bench bench-coders bench-lab bench-thin bench-overhead bench-track bench-codec bench-codec-speed bench-shift bench-link models-report \
 	soak docs lock lock-upgrade clean
 
 help: ## Show this list.
@@ -107,7 +107,7 @@ ship-plan: $(STAMP) ## Measure the plan that ships with the default model anew. 
 
 # -- measurements: each writes JSON and PNG under bench/results/ ----------------------------------------------------
 
-bench: bench-codec-speed bench-codec bench-track bench-link bench-overhead bench-thin bench-lab ## All benchmarks.
+bench: bench-codec-speed bench-codec bench-shift bench-track bench-link bench-overhead bench-thin bench-lab ## All benchmarks.
 
 bench-lab: $(STAMP) ## The adaptive policy against the fixed ones, over the lab's link.
 	@$(BIN)/python -m bench.lab $(ARGS)
@@ -126,6 +126,9 @@ bench-track: $(STAMP) ## Carrying answers forward against repeating the last one
 
 bench-codec: $(STAMP) ## Bytes against fidelity of every codec, beside JPEG, WebP, x264; half an hour. ARGS='--images DIR'
 	@$(BIN)/python -m bench.codec_rates $(ARGS)
+
+bench-shift: $(STAMP) ## What a moving camera leaves of a cut's features to be sent.
+	@$(BIN)/python -m bench.shifted_features $(ARGS)
 
 bench-codec-speed: $(STAMP) ## Codec speed and size on made-up tensors, one thread.
 	@$(BIN)/python -m bench.codec_speed $(ARGS)

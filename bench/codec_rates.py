@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.codec_claims import CLASSIFIERS, GOOD, Fold, claims, fold_of
+from bench.codec_claims import CLASSIFIERS, GOOD, MOVING, Fold, claims, fold_of
 
 from splitmesh.cli.bench.plot import Panel, draw, save
 from splitmesh.cli.bench.tables import show_comparison
@@ -41,7 +41,6 @@ from splitmesh.provision.parts import plan_request
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 STATIC = "vtest.avi"
-MOVING = "built-in clip"
 PICTURES = "photographs"
 BOTH = f"{STATIC} and {PICTURES}"
 """Together, as the probe was measured whose figures the intra targets are set against."""

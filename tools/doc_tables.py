@@ -119,6 +119,25 @@ def codec_rates() -> str:
     return f"{first}\n\n{second}\n\n{machine}"
 
 
+def codec_moving() -> str:
+    report = result("codec_rates")
+    if report is None:
+        return not_run("bench-codec")
+    from bench.codec_tables import moving
+
+    return markdown(*moving(report), text_columns=0)
+
+
+def shift() -> str:
+    report = result("shifted_features")
+    if report is None:
+        return not_run("bench-shift")
+    rows = [(str(row["pixels"]), f"{row['unmoved']:.0%}", f"{row['moved']:.1%}") for row in report["rows"]]
+    return markdown(
+        ("moved by … pixels", "left, features as they were", "left, features moved as far"), rows, text_columns=0
+    )
+
+
 def track() -> str:
     report = result("track_fidelity")
     if report is None:
@@ -197,6 +216,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "nacks": nacks,
     "codec": codec,
     "codec-rates": codec_rates,
+    "codec-moving": codec_moving,
+    "shift": shift,
     "track": track,
     "link": link,
     "overhead": overhead,

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bench.codec_claims import Claim, claims, fold_of
+from bench.codec_tables import moving
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -220,3 +221,12 @@ def test_what_was_not_measured_is_not_shown_and_never_holds() -> None:
         **{"what": claim.what, "unit": "%", "target": -88.0},
         **{"measured": None, "where": "cut n37-64x19x19", "holds": False},
     }
+
+
+def test_a_moving_camera_has_a_table_of_its_own() -> None:
+    folds = [comparison(content=content).document() for content in ("vtest.avi", "built-in clip", "photographs")]
+    head, rows = moving({"folds": folds})
+    assert len(rows) == 7, "one of the folds"
+    table = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert table["0.85"]["`temporal` v x264 inter"] == "−75 %"
+    assert table["0.85"]["JPEG"] == "64,000" and table["0.85"]["x264 intra"] == "–"
