@@ -50,7 +50,7 @@ SLOW_FRAMES = 60
 """Frames of a video that a slow model is measured on."""
 PATIENCE = 2.0
 FIT_RUNS = 3072
-"""Of a classifier's plan: as much as it takes to tell what each of 512 channels is worth."""
+"""At most so many runs fit a table, as in `tools/ship_plan.py`: enough to tell 512 channels of a classifier apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +180,9 @@ def calibrated(model: str, videos: Sequence[Path], folder: Path, label: str, pro
     """The plan of `model`, calibrated on `videos`; one that is there and still holds is kept."""
     found = provide_model(model, None, progress)
     footage: Footage = read_footage([str(video) for video in videos], [], found.manifest, progress)
-    request = replace(plan_request(found, threads=1, providers=("cpu",)), int8=False)
-    if found.manifest.name in CLASSIFIERS:
-        request = replace(request, patience=PATIENCE, fit_runs=FIT_RUNS)
+    request = replace(
+        plan_request(found, threads=1, providers=("cpu",)), int8=False, patience=PATIENCE, fit_runs=FIT_RUNS
+    )
     out = folder / f"{found.manifest.name}-{footage.sha256[:10]}.plan"
     return kept_or_made(request, footage, out, force=False, progress=progress)
 
