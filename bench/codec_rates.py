@@ -90,7 +90,7 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--frames", type=int, default=150, help="first frames of a video (default: 150)")
     parser.add_argument(
-        "--cuts", type=int, default=1, help="so many of each detector's best cuts; 0: all (default: 1)"
+        "--cuts", type=int, default=2, help="so many of each detector's best cuts; 0: all (default: 2)"
     )
     parser.add_argument(
         "--plans", type=Path, default=ROOT / "out" / "bench-codec", help="folder where plans are kept"

@@ -69,7 +69,7 @@ def test_zstd_with_prediction_beats_lz4_on_smooth_features() -> None:
     assert zstd < 0.9 * lz4
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     tensor=hnp.arrays(
         np.float32,
@@ -172,7 +172,7 @@ def test_every_truncation_and_every_flipped_bit_is_found(codec: str, level: int)
             decode_features(broken, expect={"t": tensor.shape})
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(data=st.data(), point=st.sampled_from([("u8lz4", 8), ("u8zstd", 4), ("u8zstd", 6)]))
 def test_hostile_payloads_with_a_fitting_checksum_decode_or_raise(
     data: st.DataObject, point: tuple[str, int]

@@ -96,7 +96,7 @@ def test_truncated_jpeg_with_a_fitting_checksum_is_refused() -> None:
             decode_picture(build("jpeg", 85, [Section("", (60, 80, 3), 0, b"", jpeg[:end])]), expect=(60, 80))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(edits=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=8))
 def test_hostile_payloads_decode_to_the_expected_shape_or_raise(edits: list[tuple[int, int]]) -> None:
     payload = bytearray(encode_picture(scene(), quality=70))

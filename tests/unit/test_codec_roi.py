@@ -97,7 +97,7 @@ def test_the_coder_follows_the_last_answer_and_looks_at_all_now_and_then() -> No
     np.testing.assert_array_equal(coder.decode(whole), decode_picture(whole, expect=SIZE))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 70),
     width=st.integers(1, 70),

@@ -249,7 +249,7 @@ def test_cut_payloads_are_refused(cut: int) -> None:
         decoded(payload[:cut], table_of(PLAIN), tensors_of(PLAIN))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(at=st.integers(0, 10_000), value=st.integers(1, 255), seal=st.booleans())
 def test_altered_payloads_decode_to_the_expected_shapes_or_are_refused(at: int, value: int, seal: bool) -> None:
     table, tensors = table_of(PLAIN), tensors_of(PLAIN)
@@ -275,7 +275,7 @@ def test_a_table_is_its_bytes() -> None:
     assert fit_table({f"t{i}": frames(shape, seed=i) for i, shape in enumerate(shapes)}).id == table.id
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(at=st.integers(0, 100_000), value=st.integers(1, 255), cut=st.booleans())
 def test_altered_tables_are_tables_or_refused(at: int, value: int, cut: bool) -> None:
     data = bytearray(table_of((4, 3, 3)).to_bytes())

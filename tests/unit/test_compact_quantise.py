@@ -32,7 +32,7 @@ def planes(*shape: int, seed: int = 1, size: float = 1.5) -> np.ndarray:
     return (size * np.random.default_rng(seed).laplace(size=shape)).astype(np.float32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(1, 5), st.integers(2, 9), st.integers(2, 9)),
     seed=st.integers(0, 1000),

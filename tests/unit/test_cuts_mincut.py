@@ -147,7 +147,7 @@ def random_costs(view: GraphView, seed: int) -> Costs:
     return Costs(rng.gamma(0.5, size=count).tolist(), rng.gamma(0.5, size=count).tolist(), send)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(random_dags.models(most=24), st.integers(0, 10**6))
 def test_no_frontier_is_cheaper_than_the_minimum_cut(model: ModelProto, seed: int) -> None:
     view = GraphView(model)
@@ -167,7 +167,7 @@ def test_no_frontier_is_cheaper_than_the_minimum_cut(model: ModelProto, seed: in
         assert best <= cost_of(view, tensors, costs) + 1e-6 * scale
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(random_dags.models(most=9), st.integers(0, 10**6))
 def test_the_minimum_cut_is_the_cheapest_of_all_cuts(model: ModelProto, seed: int) -> None:
     """Held against every set of nodes that is closed under predecessors."""

@@ -30,7 +30,7 @@ def all_cuts(model: ModelProto) -> list[Cut]:
     return list(found.values())
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(random_dags.models() | random_dags.models(half=True))
 def test_every_cut_separates_the_input_from_all_outputs(model: ModelProto) -> None:
     for cut in all_cuts(model):
@@ -43,7 +43,7 @@ def test_every_cut_separates_the_input_from_all_outputs(model: ModelProto) -> No
         assert not crossing & {"image", *(o.name for o in model.graph.output)}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(random_dags.models())
 def test_head_and_tail_equal_the_whole(model: ModelProto) -> None:
     case = pictures(1, random_dags.SIZE)[0]
@@ -60,7 +60,7 @@ def test_head_and_tail_equal_the_whole(model: ModelProto) -> None:
         assert relative_error(run(tail)(run(head)(case)), wanted) <= limit, cut
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(random_dags.models(half=True))
 def test_head_and_tail_of_half_precision_equal_the_whole(model: ModelProto) -> None:
     case = pictures(1, random_dags.SIZE)[0]
@@ -70,7 +70,7 @@ def test_head_and_tail_of_half_precision_equal_the_whole(model: ModelProto) -> N
         assert relative_error(run(tail)(run(head)(case)), wanted) <= HALF_LIMIT, cut
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(random_dags.models() | random_dags.models(half=True))
 def test_names_are_unique_and_follow_from_the_graph_alone(model: ModelProto) -> None:
     found = survey(GraphView(model))
@@ -84,7 +84,7 @@ def test_names_are_unique_and_follow_from_the_graph_alone(model: ModelProto) -> 
         assert all(t.shape[0] == 1 and 2 <= len(t.shape) <= 4 for t in cut.tensors)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(random_dags.models() | random_dags.models(half=True))
 def test_every_frontier_is_a_candidate_or_has_its_reason(model: ModelProto) -> None:
     found = survey(GraphView(model))

@@ -201,7 +201,7 @@ def test_an_opset_too_old_for_what_must_be_added_is_refused() -> None:
         canonical_model(mirror(HALF, [1, 3, H, W], 6), manifest())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     opset=st.sampled_from(OPSETS),
     dtype=st.sampled_from(["float32", "float16", "float64", "uint8", "int32"]),

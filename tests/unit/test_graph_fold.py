@@ -217,7 +217,7 @@ def test_integers_are_divided_as_the_runtime_divides_them() -> None:
         assert ops(folded(model(nodes, [value("a", left), value("b", right)]))) == ["Mul"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_random_arithmetic_on_shapes_changes_nothing(data: st.DataObject) -> None:
     """Every value that is made is asked for through the picture, so that a wrong one would show."""

@@ -127,7 +127,7 @@ step_lists = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     steps=step_lists,
     loop=st.booleans(),

@@ -259,7 +259,7 @@ def test_other_codecs_payloads_are_refused() -> None:
         H264Decoder().decode(coded(1)[0].payload, expect=(96, 132))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     number=st.integers(0, 2),
     edits=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255), st.integers(0, 4)), min_size=1, max_size=6),

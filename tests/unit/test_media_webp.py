@@ -120,7 +120,7 @@ def test_what_can_t_be_coded_is_refused(rgb: np.ndarray, quality: int) -> None:
         encode_webp(rgb, quality=quality)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(edits=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=8))
 def test_hostile_files_decode_to_the_expected_shape_or_raise(edits: list[tuple[int, int]]) -> None:
     data = bytearray(data_of(encode_webp(picture(), quality=70)))

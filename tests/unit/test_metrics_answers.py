@@ -91,7 +91,7 @@ def scenes(draw: st.DrawFn) -> tuple[list[Answer], list[Answer]]:
     return [build(rows) for rows in given_], [build(rows) for rows in wanted]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(scenes(), st.sampled_from([0.1, 0.3, 0.6]))
 def test_map50_is_what_coco_computes(scene: tuple[list[Answer], list[Answer]], min_score: float) -> None:
     answers, references = scene

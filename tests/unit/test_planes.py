@@ -60,7 +60,7 @@ def test_golden_streams(name: str, kernel: Kernel) -> None:
     assert same(decoded(golden, FRAMES[name], kernel), FRAMES[name])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), amplitude=st.sampled_from([1, 2, 9, 300, 32_767]))
 def test_any_planes_come_back_and_both_kernels_agree(data: st.DataObject, amplitude: int) -> None:
     shape = data.draw(hnp.array_shapes(min_dims=3, max_dims=3, max_side=5))

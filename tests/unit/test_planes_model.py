@@ -94,7 +94,7 @@ def test_a_malformed_model_is_refused(data: bytes, message: str) -> None:
         PlaneModel.from_bytes(data)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(at=st.integers(0, len(zlib.decompress(GOLDEN[12:])) - 1), value=st.integers(0, 255))
 def test_a_model_that_is_accepted_can_be_used(at: int, value: int) -> None:
     try:
@@ -158,7 +158,7 @@ def drawn(count: int, seed: int) -> tuple[list[int], list[int]]:
     return [int(next(draw) % 65_536 < one) for one in odds], odds
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 1 << 30), count=st.integers(0, 300))
 def test_bits_come_back(seed: int, count: int) -> None:
     bits, odds = drawn(count, seed)

@@ -23,7 +23,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(EVENTS, min_size=5, max_size=40), st.integers(1, 4), st.integers(1, 4), st.sampled_from([0, 65_530]))
 def test_whatever_happens_on_the_way_no_answer_is_wrong(
     events: list[tuple[str, int, int]], sender_keeps: int, receiver_keeps: int, start: int
@@ -64,7 +64,7 @@ def test_whatever_happens_on_the_way_no_answer_is_wrong(
     assert np.array_equal(decoder.decode(coded.payload)["cut"], truth["cut"])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 3)), min_size=4, max_size=24))
 def test_honest_acknowledgements_make_every_delivered_frame_decodable(steps: list[tuple[bool, bool, int]]) -> None:
     """Some packets and some acknowledgements are lost, the rest come up to three frames late: no NeedKeyframe."""
