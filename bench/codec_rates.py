@@ -34,6 +34,7 @@ from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.footage import Footage
 from splitmesh.plan.rate_curve import RateCurve
 from splitmesh.provision.codec_bench.measure import Wanted, compare_codecs
+from splitmesh.provision.codec_bench.sweep import PROBED
 from splitmesh.provision.footage import read_beginning, read_footage, read_pictures_of
 from splitmesh.provision.model import provide_model
 from splitmesh.provision.parts import plan_request
@@ -47,6 +48,8 @@ BOTH = f"{STATIC} and {PICTURES}"
 VIDEOS = (".mp4", ".avi", ".mkv")
 CODECS = ("compact", "temporal", "video", "u8zstd")
 SLOW_FRAMES = 60
+ROUGH = 0.5
+"""Fidelity that curves begin with where the camera moves: there x264 takes fewer bytes, and that is to be seen."""
 """Frames of a video that a slow model is measured on."""
 PATIENCE = 2.0
 FIT_RUNS = 3072
@@ -167,7 +170,11 @@ def fold(
         comparison = compare_codecs(
             bundle,
             footage,
-            Wanted(promising(bundle, 0 if bundle.manifest.name in CLASSIFIERS else given.cuts), CODECS),
+            Wanted(
+                promising(bundle, 0 if bundle.manifest.name in CLASSIFIERS else given.cuts),
+                CODECS,
+                ROUGH if task.content == MOVING else PROBED[0],
+            ),
             source={"content": task.content, "calibrated_on": ", ".join(others)},
             calibrated_on_this_footage=False,
             progress=progress,

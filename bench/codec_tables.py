@@ -14,7 +14,7 @@ from splitmesh.provision.codec_bench.curves import ANCHORS, PICTURE, Curve
 
 Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """A head and what is below it."""
-FIDELITIES = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
+FIDELITIES = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 """At which bytes are told of a moving camera."""
 
 

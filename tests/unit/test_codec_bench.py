@@ -49,6 +49,15 @@ def test_levels_bracket_what_is_of_interest_and_little_more(middle: int, width: 
     assert len(asked) <= 20
 
 
+def test_levels_may_begin_with_worse_ones() -> None:
+    def probe(levels: Sequence[int]) -> Mapping[int, float]:
+        return {level: logistic(100, 8, level) for level in levels}
+
+    usual, wider = bracketing_levels(probe, 0, 255), bracketing_levels(probe, 0, 255, worst=0.5)
+    assert wider[0] < usual[0] and logistic(100, 8, wider[0]) <= 0.5
+    assert wider[-1] == usual[-1]
+
+
 @pytest.mark.parametrize(
     ("kept", "first"),
     [

@@ -26,7 +26,7 @@ FEATURES = tuple(name for name, facts in CODECS.items() if facts.kind == "featur
 TABLED = tuple(name for name in FEATURES if CODECS[name].table)
 _QUALITIES = (5, 12, 25, 40, 55, 70, 85, 95, 99)
 _ROI_QUALITIES = (25, 40, 55, 70, 85)
-_CRFS = (44, 39, 34, 30, 26, 22, 17, 11)
+_CRFS = (44, 39, 34, 30, 26, 22, 17, 11, 6, 2)
 _NO_X264 = "this build of FFmpeg has no libx264; install PyAV's own wheel"
 
 C = TypeVar("C", FeatureCoder, PictureCoder)

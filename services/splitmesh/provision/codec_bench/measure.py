@@ -26,7 +26,7 @@ from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.footage import Footage, Sample, evenly
 from splitmesh.provision.codec_bench.candidates import C, Candidate, feature_candidates, picture_candidates
 from splitmesh.provision.codec_bench.curves import DECIDED, PICTURE, Comparison, Curve, CurvePoint, CutTimes
-from splitmesh.provision.codec_bench.sweep import bracketing_levels
+from splitmesh.provision.codec_bench.sweep import PROBED, bracketing_levels
 
 PROBE_FRAMES = 20
 """Frames that levels are chosen on."""
@@ -46,6 +46,8 @@ class Wanted:
 
     cuts: tuple[str, ...] = ()
     codecs: tuple[str, ...] = ()
+    worst: float = PROBED[0]
+    """Fidelity that the levels of tensors' codecs begin with, about."""
 
 
 def compare_codecs(
@@ -98,6 +100,7 @@ def _compared(
         candidates = [each for each in known if not wanted.codecs or each.name in wanted.codecs]
         left_out += [f"{reason.replace(':', f' of {cut.name}:', 1)}" for reason in missing]
         bench = _Bench(cut.name, cut.elements, samples, stage(progress, f"cut {cut.name}"), curves, left_out)
+        bench.worst = wanted.worst
         bench.run(candidates, partial(_on_cut, whole, part))
         part_ms[cut.name] = _times(whole, part, samples[0])
     frames = {"judged": judged}
@@ -139,6 +142,7 @@ class _Bench:
     step: Step
     curves: list[Curve]
     left_out: list[str]
+    worst: float = PROBED[0]
 
     def run(self, candidates: Sequence[Candidate[C]], work: Measurer[C]) -> None:
         """Levels first, on a few frames; then all levels of all codecs on each frame, so that they share its head."""
@@ -171,7 +175,7 @@ class _Bench:
             found = zip(levels, tallies, strict=True)
             return {level: _fidelity(tally) for level, tally in found if not tally.spoilt}
 
-        return bracketing_levels(probe, *SEARCHED)
+        return bracketing_levels(probe, *SEARCHED, worst=self.worst)
 
     def _keep(self, codec: str, measured: Sequence[tuple[int, Tally]]) -> None:
         where = self.cut or "the picture"

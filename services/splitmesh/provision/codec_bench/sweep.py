@@ -16,8 +16,10 @@ Probe = Callable[[Sequence[int]], Mapping[int, float]]
 """Levels → fidelity on a few frames; those that can't be coded are left out."""
 
 
-def bracketing_levels(probe: Probe, low: int, high: int, *, points: int = POINTS) -> list[int]:
-    """At most `points` levels of [low, high], evenly spread, from about the worse fidelity of `PROBED` to the better.
+def bracketing_levels(
+    probe: Probe, low: int, high: int, *, points: int = POINTS, worst: float = PROBED[0]
+) -> list[int]:
+    """At most `points` levels of [low, high], evenly spread, from about fidelity `worst` to the better of `PROBED`.
 
     Fidelity is taken to rise with the level, more or less. Two rounds of probes: a coarse grid over all levels, then
     a finer one where the grid passes the two fidelities. Where no level is so bad, the range begins with the lowest;
@@ -26,16 +28,16 @@ def bracketing_levels(probe: Probe, low: int, high: int, *, points: int = POINTS
     known = dict(probe(_spread(low, high, COARSE)))
     if not known:
         return []
-    finer = {level for pair in (_worst(known), _best(known)) for level in _spread(*pair, 5)} - known.keys()
+    finer = {level for pair in (_worst(known, worst), _best(known)) for level in _spread(*pair, 5)} - known.keys()
     if finer:
         known |= probe(sorted(finer))
-    return _spread(_worst(known)[0], _best(known)[1], points)
+    return _spread(_worst(known, worst)[0], _best(known)[1], points)
 
 
-def _worst(known: Mapping[int, float]) -> tuple[int, int]:
-    """Neighbours between which fidelity first passes the lower bound; twice the lowest level if it starts above."""
+def _worst(known: Mapping[int, float], worst: float) -> tuple[int, int]:
+    """Neighbours between which fidelity first passes `worst`; twice the lowest level if it starts above."""
     levels = sorted(known)
-    above = next((i for i, level in enumerate(levels) if known[level] > PROBED[0]), len(levels) - 1)
+    above = next((i for i, level in enumerate(levels) if known[level] > worst), len(levels) - 1)
     return levels[max(above - 1, 0)], levels[above]
 
 
