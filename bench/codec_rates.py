@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.codec_claims import CLASSIFIERS, GOOD, MOVING, Fold, claims, fold_of
+from bench.codec_claims import CLASSIFIERS, GOOD, MOVING, ROUGH, Fold, claims, fold_of
 
 from splitmesh.cli.bench.plot import Panel, draw, save
 from splitmesh.cli.bench.tables import show_comparison
@@ -48,8 +48,6 @@ BOTH = f"{STATIC} and {PICTURES}"
 VIDEOS = (".mp4", ".avi", ".mkv")
 CODECS = ("compact", "temporal", "video", "u8zstd")
 SLOW_FRAMES = 60
-ROUGH = 0.5
-"""Fidelity that curves begin with where the camera moves: there x264 takes fewer bytes, and that is to be seen."""
 """Frames of a video that a slow model is measured on."""
 PATIENCE = 2.0
 FIT_RUNS = 3072
