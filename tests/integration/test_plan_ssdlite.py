@@ -70,7 +70,7 @@ def test_early_middle_and_late_cut_differ_in_head_time(built: tuple[Bundle, floa
     times = bundle.profile.times
     shares = [times[f"head {c.name}"].p50_ms / times["full"].p50_ms for c in bundle.cuts]
     assert shares == sorted(shares) and shares[0] < 0.5 and shares[-1] > shares[0] + 0.15
-    assert cpu_s < 90, "a build must stay a matter of seconds"
+    assert cpu_s < 180, "a build must stay a matter of a minute or two, whatever else runs here"
 
 
 def test_every_cut_and_the_picture_offer_something(built: tuple[Bundle, float]) -> None:
