@@ -89,7 +89,7 @@ def _compared(
     size = (bundle.manifest.height, bundle.manifest.width)
     pictures, left_out = picture_candidates(size, objects=counts_objects(whole.kind))
     work: Measurer[PictureCoder] = partial(_on_picture, whole)
-    bench = _Bench(PICTURE, prod(size) * 3, samples, stage(progress, "pictures"), curves, left_out)
+    bench = _Bench(PICTURE, prod(size) * 3, samples, stage(progress, "pictures"), curves, left_out, wanted.worst)
     bench.run(pictures, work)
     for cut in cuts:
         part = open_part(
@@ -99,8 +99,8 @@ def _compared(
         known, missing = feature_candidates(cut.shapes, bundle.table(cut.name))
         candidates = [each for each in known if not wanted.codecs or each.name in wanted.codecs]
         left_out += [f"{reason.replace(':', f' of {cut.name}:', 1)}" for reason in missing]
-        bench = _Bench(cut.name, cut.elements, samples, stage(progress, f"cut {cut.name}"), curves, left_out)
-        bench.worst = wanted.worst
+        step = stage(progress, f"cut {cut.name}")
+        bench = _Bench(cut.name, cut.elements, samples, step, curves, left_out, wanted.worst)
         bench.run(candidates, partial(_on_cut, whole, part))
         part_ms[cut.name] = _times(whole, part, samples[0])
     frames = {"judged": judged}
@@ -142,7 +142,7 @@ class _Bench:
     step: Step
     curves: list[Curve]
     left_out: list[str]
-    worst: float = PROBED[0]
+    worst: float
 
     def run(self, candidates: Sequence[Candidate[C]], work: Measurer[C]) -> None:
         """Levels first, on a few frames; then all levels of all codecs on each frame, so that they share its head."""
