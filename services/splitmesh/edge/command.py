@@ -28,6 +28,7 @@ from splitmesh.media.prepare import Preparer
 from splitmesh.media.source import open_source
 from splitmesh.plan.bundle.choice import points_for
 from splitmesh.plan.bundle.read import Bundle
+from splitmesh.policy.base import Learner
 from splitmesh.policy.baselines import LocalOnly, make_policy
 from splitmesh.policy.world import World
 from splitmesh.provision.parts import log_stages
@@ -115,7 +116,11 @@ async def _compose(
         hwaccel=settings.hwaccel,
     )
     settlement = Settlement(
-        run_ns=time.monotonic_ns(), deadline_ms=settings.deadline_ms, metrics=metrics.edge, results=results
+        run_ns=time.monotonic_ns(),
+        deadline_ms=settings.deadline_ms,
+        metrics=metrics.edge,
+        results=results,
+        learner=policy if isinstance(policy, Learner) else None,
     )
     work = DeviceWork(device, parts, world)
     observer = Observer(world, kind=bundle.manifest.postprocess.kind)

@@ -16,6 +16,7 @@ from splitmesh.frames.ledger import Ledger
 from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
 from splitmesh.media.captured import Captured
+from splitmesh.policy.base import Learner
 from splitmesh.telemetry.metrics import EdgeMetrics
 
 _WINDOW_NS = 5_000_000_000
@@ -24,14 +25,24 @@ _UNKEPT = Answer.empty()
 
 
 class Settlement:
-    """`run_ns`: the run's start on the monotonic clock; `results`: None writes no lines."""
+    """`run_ns`: the run's start on the monotonic clock; `results`: None writes no lines; `learner`: is told how each
+    decided frame ended."""
 
-    def __init__(self, *, run_ns: int, deadline_ms: float, metrics: EdgeMetrics, results: ResultLog | None) -> None:
+    def __init__(
+        self,
+        *,
+        run_ns: int,
+        deadline_ms: float,
+        metrics: EdgeMetrics,
+        results: ResultLog | None,
+        learner: Learner | None = None,
+    ) -> None:
         self.ledger = Ledger()
         self.run_ns = run_ns
         self._deadline_ms = deadline_ms
         self._metrics = metrics
         self._results = results
+        self._learner = learner
         self._recent: deque[tuple[int, FrameRecord]] = deque()
         self.hits = 0
 
@@ -72,6 +83,9 @@ class Settlement:
             answer=answer,
         )
         self._close(record, now_ns)
+        if self._learner is not None:
+            since_ms = (now_ns - frame.decided_ns) / 1e6
+            self._learner.settled(frame.decision, latency_ms=since_ms, answered=outcome.inferred, now_ns=now_ns)
         frame.trace.span("emit", now_ns, time.monotonic_ns())
         frame.trace.finish(
             time.monotonic_ns(),

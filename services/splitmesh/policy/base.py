@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from splitmesh.policy.decision import Decision, Forecast, Observation
 from splitmesh.policy.point import OperatingPoint
@@ -15,6 +15,16 @@ class Policy(Protocol):
 
     def decide(self, *, world: World, seen: Observation) -> Decision:
         """Choose an operating point for one frame."""
+        ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A policy that learns from what its own decisions led to, beyond what `World` knows."""
+
+    def settled(self, decision: Decision, *, latency_ms: float, answered: bool, now_ns: int) -> None:
+        """The frame of `decision` is settled; told once for each. latency_ms: since the decision. answered: by a
+        model; else the tracker or nothing stood in for it, and it would have taken longer than that."""
         ...
 
 
