@@ -26,8 +26,8 @@ from typing import Any
 
 import psutil
 
-from splitmesh.lab.link.presets import load_link
-from splitmesh.lab.link.trace import LinkTrace
+from splitmesh.provision.link.presets import load_link
+from splitmesh.provision.link.trace import LinkTrace
 
 LAB_SECONDS = 60.0
 PRESETS = ("lab-default", "wifi", "lte", "3g", "satellite")

@@ -18,7 +18,7 @@ import pytest
 
 from splitmesh.errors import SettingsError
 from splitmesh.lab.link.relay import Relay
-from splitmesh.lab.link.trace import LinkTrace, Step
+from splitmesh.provision.link.trace import LinkTrace, Step
 from splitmesh.settings.units import Outage
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -26,9 +26,9 @@ from splitmesh.codec.head import STATEFUL_HEAD_BYTES, Head, State, build_payload
 from splitmesh.codec.picture import encode_picture
 from splitmesh.codec.planes.kernel import KERNEL
 from splitmesh.codec.registry import CODECS, wire_id
-from splitmesh.lab.link.presets import PRESETS
 from splitmesh.plan.manifest import parse_manifest
 from splitmesh.plan.manifest_kinds import KINDS
+from splitmesh.provision.link.presets import PRESETS
 from splitmesh.settings.click_options import resolve_options
 from splitmesh.settings.keys import keys_of
 from splitmesh.settings.model import SECTIONS

@@ -19,10 +19,10 @@ from splitmesh.lab.artifacts import make_folder, versions, write_whole
 from splitmesh.lab.commands import Cores, clean_environment, command_line, share_cores
 from splitmesh.lab.fate import Fate, WorkerFate, worker_fate
 from splitmesh.lab.film import banner
-from splitmesh.lab.link.trace import LinkTrace, Step
 from splitmesh.lab.references import ReferenceCache, even_sample, measure_fidelity, score_records
 from splitmesh.lab.truth import LinkTruth, emulation_report
 from splitmesh.plan.bundle.read import Bundle
+from splitmesh.provision.link.trace import LinkTrace, Step
 from splitmesh.settings.model import EdgeSettings
 from splitmesh.settings.units import Outage
 

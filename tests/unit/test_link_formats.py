@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from splitmesh.errors import SettingsError
-from splitmesh.lab.link.formats import parse_trace
-from splitmesh.lab.link.presets import PRESETS, load_link
+from splitmesh.provision.link.formats import parse_trace
+from splitmesh.provision.link.presets import PRESETS, load_link
 from splitmesh.settings.units import Outage
 
 TRACES = Path(__file__).parents[3] / "shared" / "traces"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitmesh.lab.link.shaper import NEVER_NS, Shaper
-from splitmesh.lab.link.trace import LinkTrace, Step
+from splitmesh.provision.link.trace import LinkTrace, Step
 from splitmesh.settings.units import Outage
 
 MS = 1_000_000

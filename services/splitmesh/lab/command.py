@@ -16,7 +16,6 @@ from splitmesh.lab.commands import share_cores
 from splitmesh.lab.display import Display
 from splitmesh.lab.fate import worker_fate
 from splitmesh.lab.film import film_run
-from splitmesh.lab.link.presets import load_link
 from splitmesh.lab.mesh import Mesh, MeshSetup
 from splitmesh.lab.plots import PlotData, as_png, draw
 from splitmesh.lab.records import RunRecords, read_jsonl, read_records
@@ -29,6 +28,7 @@ from splitmesh.lab.truth import LinkTruth, emulation_report
 from splitmesh.models.fetch import default_cache
 from splitmesh.plan.bundle.choice import points_for
 from splitmesh.policy.baselines import make_policy
+from splitmesh.provision.link.presets import load_link
 from splitmesh.settings.model import LabSettings
 
 EXIT_OK = 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from splitmesh.frames.record import FrameRecord
-from splitmesh.lab.link.trace import LinkTrace
+from splitmesh.provision.link.trace import LinkTrace
 
 _WINDOW_S = 1.0
 _BUSY = 0.95

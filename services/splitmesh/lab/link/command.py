@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from splitmesh.errors import OutputError
-from splitmesh.lab.link.presets import load_link
 from splitmesh.lab.link.relay import Relay
+from splitmesh.provision.link.presets import load_link
 from splitmesh.settings.model import LinkSettings
 from splitmesh.settings.process import announce_ready
 from splitmesh.settings.units import split_host_port

@@ -16,7 +16,7 @@ from splitmesh.lab.link.lane import Lane
 from splitmesh.lab.link.series import Seconds
 from splitmesh.lab.link.shaper import Shaper
 from splitmesh.lab.link.sockets import End, connected, listening
-from splitmesh.lab.link.trace import LinkTrace
+from splitmesh.provision.link.trace import LinkTrace
 from splitmesh.settings.model import LINK_QUEUE_BYTES, LinkStart
 
 SOCKET_BYTES: Final = 16 * 1024

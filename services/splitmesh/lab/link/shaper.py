@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from splitmesh.lab.link.trace import LinkTrace
+from splitmesh.provision.link.trace import LinkTrace
 
 NEVER_NS: Final = (1 << 63) - 1
 SEGMENT_BYTES: Final = 1448

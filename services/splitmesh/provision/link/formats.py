@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from splitmesh.errors import SettingsError
-from splitmesh.lab.link.trace import DEFAULT_DELAY_MS, DEFAULT_DOWN_BPS, LinkTrace, Step
+from splitmesh.provision.link.trace import DEFAULT_DELAY_MS, DEFAULT_DOWN_BPS, LinkTrace, Step
 from splitmesh.settings.units import Outage, parse_bps
 
 OPPORTUNITY_BYTES: Final = 1500

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from splitmesh.errors import SettingsError
-from splitmesh.lab.link.formats import FORMATS, parse_trace
-from splitmesh.lab.link.trace import LinkTrace, Step
+from splitmesh.provision.link.formats import FORMATS, parse_trace
+from splitmesh.provision.link.trace import LinkTrace, Step
 from splitmesh.settings.units import Outage
 
 _LAB_LENGTH_S: Final = 60.0

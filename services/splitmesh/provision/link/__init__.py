@@ -1,0 +1,1 @@
+"""Links as values: traces, their text formats, and presets."""
