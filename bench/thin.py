@@ -16,6 +16,7 @@ import av
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "out" / "bench-thin"
+PATIENCE = 4
 POLICIES = (
     "only:split",
     "adaptive",
@@ -40,8 +41,8 @@ def main() -> int:
     part(arguments.source, known, lambda time_s, key, begun: time_s < arguments.known)
     part(arguments.source, rest, lambda time_s, key, begun: begun or (time_s >= arguments.known and key))
     plan = WORK / "camera.plan"
-    command = [sys.executable, "-m", "splitmesh.cli.main", "plan", "coco-ssdlite", "--video", str(known), "--no-int8"]
-    subprocess.run([*command, "-o", str(plan)], check=True)
+    command = [sys.executable, "-m", "splitmesh.cli.main", "plan", "coco-ssdlite", "--video", str(known)]
+    subprocess.run([*command, "--no-int8", "--patience", str(PATIENCE), "-o", str(plan)], check=True)
     lab = [sys.executable, "-m", "bench.lab", "--name", "thin-uplink", "--preset", "thin-uplink", "--repeats", "1"]
     given = ["--policies", ",".join(POLICIES), "--plan", str(plan), "--source", str(rest)]
     return subprocess.run([*lab, *given, *further], cwd=ROOT, check=False).returncode

@@ -108,6 +108,13 @@ def test_videos_and_folders_become_clips(tmp_path: Path) -> None:
     assert footage.sha256 == read_footage([str(clip), str(short)], [folder], manifest, silent).sha256
 
 
+def test_patience_reads_further(tmp_path: Path) -> None:
+    clip = write_test_clip(tmp_path / "a.mp4", width=64, height=64, fps=10, frames=2 * CONSECUTIVE + 60)
+    footage = read_footage([str(clip)], [], classifier_manifest(), silent, patience=2.0)
+    assert len(footage.clips[0].pictures) == 2 * CONSECUTIVE
+    assert SPREAD < len(footage.clips[1].pictures) <= 2 * SPREAD
+
+
 def test_pictures_are_turned_as_their_exif_says(tmp_path: Path) -> None:
     image = Image.fromarray(np.repeat(np.arange(48, dtype=np.uint8)[:, None, None] * 5, 48, 1).repeat(3, 2))
     exif = Image.Exif()

@@ -71,6 +71,10 @@ def test_frames_in_a_row_are_of_the_longest_videos_and_none_is_fitted_to() -> No
     assert follows.count(False) == ROWS and not follows[0]
     assert len(frames_in_a_row(footage, 20)) == 20
     assert {sample.clip for sample in frames_in_a_row(footage, 10_000, videos=3)} == {1, 3, 4}
+    one = Footage((clip(300, 40.0),))
+    assert len(frames_in_a_row(one, 10_000)) == ROW_FRAMES
+    assert len(frames_in_a_row(one, 10_000, videos=4 * ROWS)) == 4 * ROW_FRAMES, "longer rows of fewer videos"
+    assert len(frames_in_a_row(one, 50, videos=4 * ROWS)) == 50
     assert frames_in_a_row(footage, SHORTEST_ROW) == [] and frames_in_a_row(Footage(), 100) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from splitmesh.inference import profile
 from splitmesh.inference.energy import EnergyMeter
 from splitmesh.inference.planning import make, variants
 from splitmesh.inference.planning.make import make_plan
-from splitmesh.inference.planning.request import PlanRequest, SmallModel, plan_key
+from splitmesh.inference.planning.request import PlanRequest, SmallModel, patience_of, plan_key
 from splitmesh.inference.planning.verify import measure_profile
 from splitmesh.inference.profile import energy_of_run_mj
 from splitmesh.inference.session import open_session
@@ -151,6 +152,9 @@ def test_the_key_tells_which_variants_were_asked_for(made: Bundle, home: Path) -
             asked(home, int8=True, small=little),
         )
     ]
+    patient = plan_key(replace(asked(home, int8=True), patience=4.0), footage)
+    assert patient.options == "int8,patience=4" and patience_of(patient.options) == 4.0
+    assert patience_of("") == patience_of("int8,small=ab") == 1.0
     assert len({key.options for key in keys}) == 5 and keys[0].options == "" and keys[1].options == "int8"
     assert keys[-1] == made.plan.key
     assert all(key.parts_match(keys[0]) for key in keys)

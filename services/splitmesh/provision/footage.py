@@ -26,10 +26,17 @@ _FRAME_S = 20.0
 Progress = Callable[[str, float], None]
 
 
-def read_footage(videos: Sequence[str], folders: Sequence[Path], manifest: Manifest, progress: Progress) -> Footage:
+def read_footage(
+    videos: Sequence[str],
+    folders: Sequence[Path],
+    manifest: Manifest,
+    progress: Progress,
+    *,
+    patience: float = 1.0,
+) -> Footage:
     """The beginnings of `videos` (files or URLs) and pictures of `folders`, each video and folder a clip.
 
-    progress: told "frames" and the share of sources read.
+    progress: told "frames" and the share of sources read. patience: so many times as many frames of each.
     Raises SourceError if a source can't be opened or brings nothing, DecodeError for a damaged picture.
     """
     preparer = Preparer.from_manifest(manifest)
@@ -37,10 +44,10 @@ def read_footage(videos: Sequence[str], folders: Sequence[Path], manifest: Manif
     total = len(videos) + len(folders)
     progress("frames", 0.0)
     for done, video in enumerate(videos, 1):
-        clips.extend(_video(video, preparer, CONSECUTIVE, SPREAD))
+        clips.extend(_video(video, preparer, round(patience * CONSECUTIVE), round(patience * SPREAD)))
         progress("frames", done / total)
     for done, folder in enumerate(folders, len(videos) + 1):
-        clips.append(_stills(evenly(picture_files(folder), STILLS), preparer))
+        clips.append(_stills(evenly(picture_files(folder), round(patience * STILLS)), preparer))
         progress("frames", done / total)
     return Footage(tuple(clips))
 
@@ -76,7 +83,7 @@ def _video(url: str, preparer: Preparer, consecutive: int, spread: int) -> list[
         try:
             info = video.wait_opened(_OPEN_S)
             row = _take(video, preparer, consecutive, every=1)
-            further = [] if info.live else _take(video, preparer, spread, every=_stride(info))
+            further = [] if info.live else _take(video, preparer, spread, every=_stride(info, consecutive, spread))
         except TimeoutError as exc:
             raise SourceError("the source brings no frames", url=url, retryable=True) from exc
     if not row:
@@ -84,11 +91,11 @@ def _video(url: str, preparer: Preparer, consecutive: int, spread: int) -> list[
     return [Clip(tuple(row), 1000.0 / info.fps), *([Clip(tuple(further), None)] if further else [])]
 
 
-def _stride(info: SourceInfo) -> int:
+def _stride(info: SourceInfo, consecutive: int, spread: int) -> int:
     second = max(1, round(info.fps))
     if info.duration_s is None:
         return second
-    return min(second, max(1, round((info.duration_s * info.fps - CONSECUTIVE) / SPREAD)))
+    return min(second, max(1, round((info.duration_s * info.fps - consecutive) / spread)))
 
 
 def _take(video: VideoSource, preparer: Preparer, count: int, *, every: int) -> list[Rgb]:

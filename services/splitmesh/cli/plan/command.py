@@ -13,7 +13,7 @@ from rich.text import Text
 from splitmesh.cli.plan.ask import diff, show
 from splitmesh.cli.plan.group import BuildCommand, PlanGroup
 from splitmesh.cli.plan.measure import profile, verify
-from splitmesh.cli.plan.options import DEVICE_CLASS, IMAGES, SLOWDOWN, THREADS, VIDEO, frames_of
+from splitmesh.cli.plan.options import DEVICE_CLASS, IMAGES, PATIENCE, SLOWDOWN, THREADS, VIDEO, frames_of
 from splitmesh.cli.plan.tables import show_plan, table_console
 from splitmesh.cli.progress import progress_bar
 from splitmesh.plan.bundle.draft import write_atomically
@@ -61,6 +61,7 @@ STAGES = {
 @SLOWDOWN
 @DEVICE_CLASS
 @click.option("--int8/--no-int8", default=True, show_default=True, help="Also try quantised models on the edge.")
+@PATIENCE
 @click.option("--small", metavar="MODEL", help="A second, smaller model that the edge may fall back to.")
 @click.option("--json", "json_out", metavar="OUT", help="Also write the plan as JSON there; - for standard output.")
 @click.option("--force", is_flag=True, help="Make the plan anew even if the one that is there still holds.")
@@ -75,6 +76,7 @@ def build(
     edge_slowdown: float,
     device_class: str,
     int8: bool,
+    patience: float,
     small: str | None,
     json_out: str | None,
     force: bool,
@@ -98,10 +100,16 @@ def build(
     if not quiet:
         _say_guesses(found, smaller)
     request = asked_for(
-        found, threads=threads, edge_slowdown=edge_slowdown, name=device_class, int8=int8, small=smaller
+        found,
+        threads=threads,
+        edge_slowdown=edge_slowdown,
+        name=device_class,
+        int8=int8,
+        small=smaller,
+        patience=patience,
     )
     with progress_bar(quiet=quiet, names=STAGES) as progress:
-        footage = frames_of(videos, folders, found.manifest, progress)
+        footage = frames_of(videos, folders, found.manifest, progress, patience=patience)
         folder = out or Path(f"{found.manifest.name}.plan")
         bundle = kept_or_made(request, footage, folder, force=force, progress=progress)
     page = write_page(bundle)

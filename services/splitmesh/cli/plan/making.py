@@ -29,11 +29,23 @@ def asked_for(
     name: str,
     int8: bool = False,
     small: ResolvedModel | None = None,
+    patience: float = 1.0,
 ) -> PlanRequest:
-    """What the command line asks for. name: of the profile, "" for one made of device and threads."""
+    """What the command line asks for. name: of the profile, "" for one made of device and threads.
+
+    patience: tables get runs for more than the frames ask: 8 times as many for 4 times the frames.
+    """
     request = plan_request(model, threads=threads, providers=("auto",), pictures=picture_kinds())
     smaller = SmallModel(small.path, small.manifest, small.anchors) if small else None
-    return replace(request, device_class=name, edge_slowdown=edge_slowdown, int8=int8, small=smaller)
+    return replace(
+        request,
+        device_class=name,
+        edge_slowdown=edge_slowdown,
+        int8=int8,
+        small=smaller,
+        patience=patience,
+        fit_runs=round(request.fit_runs * patience**1.5),
+    )
 
 
 def kept_or_made(request: PlanRequest, footage: Footage, out: Path, *, force: bool, progress: Progress) -> Bundle:

@@ -103,8 +103,12 @@ class Calibration:
 
 
 def frames_in_a_row(footage: Footage, affordable: int, *, videos: int = ROWS) -> list[Sample]:
-    """At most `affordable` frames to measure codecs with a memory on: of the longest `videos`, none fitted to."""
+    """At most `affordable` frames to measure codecs with a memory on: of the longest `videos`, none fitted to.
+
+    Rows of `ROW_FRAMES`, or longer ones where there are fewer videos.
+    """
     rows = [[sample for sample in row if not sample.for_fit] for _, row in footage.sequences]
     chosen = sorted(rows, key=len, reverse=True)[:videos]
-    count = min(ROW_FRAMES, affordable // max(len(chosen), 1))
+    longest = ROW_FRAMES * max(1, videos // (ROWS * max(len(chosen), 1)))
+    count = min(longest, affordable // max(len(chosen), 1))
     return [sample for row in chosen if len(row) >= SHORTEST_ROW <= count for sample in row[:count]]

@@ -19,6 +19,7 @@ from splitmesh.plan.manifest import Manifest
 
 TABLE_CODECS = ("compact", "temporal")
 """Codecs whose tables calibration fits, and whose levels it searches."""
+_PATIENCE = "patience="
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,14 @@ class PlanRequest:
     def options(self) -> str:
         """As `PlanKey.options` has them. Raises ModelError if the smaller model can't be read."""
         small = () if self.small is None else (f"small={self.small.sha256}",)
-        return ",".join((*(("int8",) if self.int8 else ()), *small))
+        patience = () if self.patience == 1.0 else (f"{_PATIENCE}{self.patience:g}",)
+        return ",".join((*(("int8",) if self.int8 else ()), *small, *patience))
+
+
+def patience_of(options: str) -> float:
+    """With which patience a plan of these `PlanKey.options` was made; 1.0 if they do not say."""
+    said = [each.removeprefix(_PATIENCE) for each in options.split(",") if each.startswith(_PATIENCE)]
+    return float(said[0]) if said else 1.0
 
 
 def plan_key(request: PlanRequest, footage: Footage) -> PlanKey:

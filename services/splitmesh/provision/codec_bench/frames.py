@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from splitmesh.inference.planning.request import patience_of
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.provision.footage import read_footage
 
@@ -20,7 +21,11 @@ def calibrated_on(bundle: Bundle, video: str, folder: Path | None) -> bool:
     named: list[tuple[list[str], list[Path]]] = [([video], [])]
     if folder is not None:
         named += [([video], [folder]), ([], [folder])]
-    return any(read_footage(videos, folders, bundle.manifest, _silent).sha256 == known for videos, folders in named)
+    return any(
+        read_footage(videos, folders, bundle.manifest, _silent, patience=patience).sha256 == known
+        for videos, folders in named
+        for patience in {1.0, patience_of(bundle.plan.key.options)}
+    )
 
 
 def _silent(_stage: str, _share: float) -> None:
