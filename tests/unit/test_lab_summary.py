@@ -98,6 +98,7 @@ def test_the_summary_of_four_frames_by_hand():
     assert summary["decisions"] == {"split/c2/u8zstd-5": 1, "track": 1, "local": 1}
     assert summary["latency_ms"]["p50"] == 100.0
     assert summary["fidelity_by_outcome"] == {"split": 1.0, "tracked": 0.5}
+    assert summary["fidelity_by_point"] == {"split/c2/u8zstd-5": 1.0}, "of what was answered where it was decided"
 
 
 def test_the_summary_of_nothing_is_honest_nulls_and_valid_json():

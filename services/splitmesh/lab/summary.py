@@ -92,6 +92,15 @@ def _by_outcome(timely: Sequence[FrameRecord], fidelity: Fidelity) -> dict[str, 
     }
 
 
+def _by_point(timely: Sequence[FrameRecord], fidelity: Fidelity) -> dict[str, float | None]:
+    """Of frames that were answered where they were decided to be, so that it compares with what the plan promised."""
+    decided = [r for r in timely if r.outcome.value == r.point.partition("/")[0]]
+    return {
+        point: _rounded(mean_fidelity([r for r in decided if r.point == point], fidelity))
+        for point in sorted({r.point for r in decided})
+    }
+
+
 def _rounded(value: float | None, digits: int = 4) -> float | None:
     return None if value is None else round(value, digits)
 
@@ -131,6 +140,7 @@ def summarise(run: RunRecords, facts: RunFacts, fidelity: Fidelity, rows: Sequen
         "inferred_hit": _rounded(inferred),
         "fidelity": _rounded(mean),
         "fidelity_by_outcome": _by_outcome(timely, fidelity),
+        "fidelity_by_point": _by_point(timely, fidelity),
         "fidelity_pictures": fidelity.pictures,
         "fidelity_measure": fidelity.measure,
         "fidelity_note": fidelity.skipped
