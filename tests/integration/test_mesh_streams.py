@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 from cloud_rig import SlowHosted, ask, refused, until, worker_on
-from stream_rig import Edge, Sent, Truth, edge_on, point, same_answer, with_table
+from stream_rig import Edge, Sent, Truth, edge_on, features, point, same_answer, with_table
 
 from splitmesh.bus.server import EmbeddedServer
 from splitmesh.cloud.hosted import Hosted
+from splitmesh.codec.head import parse_head
+from splitmesh.codec.temporal.encoder import FINER, TemporalEncoder
 from splitmesh.frames.outcome import Outcome
 from splitmesh.plan.bundle.read import Bundle
+from splitmesh.policy.link import LinkEstimator
 from splitmesh.wire import subjects
 from splitmesh.wire.messages import NackCode
 from splitmesh.wire.requests import InferRequest, StreamRequest
@@ -283,6 +286,36 @@ async def test_ten_thousand_streams_of_one_edge_end_nobody_elses(
         records = await edge.run(3)
         assert [record.outcome for record in records] == [Outcome.SPLIT] * 3
         assert len(keys(edge.tap.sent)) == 1
+
+
+class ThinLink(LinkEstimator):
+    """Stays with what it was told: loopback would soon teach it better."""
+
+    def _learn(self, y_ms: float, kb: float) -> None:
+        self.samples += 1
+
+
+async def test_where_the_link_has_no_room_for_a_key_the_stream_fades_in(
+    broker: EmbeddedServer, edge: Edge, ready: Hosted, planned: Bundle, cut: str
+) -> None:
+    """What goes is as coarse as it must be, says so, gets finer, and is answered as it decodes."""
+    table = planned.table(cut)
+    assert table is not None
+    first = {name: frames[1:2] for name, frames in features(planned, cut).items()}
+    whole = len(TemporalEncoder(table).encode(first, level=LEVEL).payload)
+    budget_ms = 1000.0
+    edge.world.link = ThinLink(bandwidth_bps=8000 * (0.6 * whole + 250) / (0.8 * budget_ms), base_ms=1.0)
+    edge.world.link._p_ss = 0.0
+    async with worker_on(broker, ready):
+        for _ in range(10):
+            await asyncio.wait_for(edge.pipeline.run(edge.frame(budget_ms=budget_ms)), 15)
+        levels = [parse_head(sent.request.payload)[0].level for sent in edge.stream_requests()]
+        assert keys(edge.tap.sent) == [0] and len(edge.tap.sent[0].request.payload) < 0.65 * whole
+        assert levels[0] < LEVEL + FINER and max(levels[1:]) == LEVEL
+        notes = [record.note for record in edge.records()]
+        assert f"level {levels[0] - FINER} of {LEVEL}: the link carries" in notes[0], notes[0]
+        assert notes[-1] == "", "by now all of it fits"
+        assert check_answers(edge, planned, cut) == 10
 
 
 async def test_a_key_that_comes_too_late_for_its_frame_still_opens_the_stream(

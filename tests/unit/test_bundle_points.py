@@ -182,6 +182,29 @@ def test_points_with_a_memory_stand_beside_those_without_and_know_what_a_key_cos
         assert found[f"split/early/compact-{level}"].key_bytes == 0.0
 
 
+def test_levels_of_a_stream_are_not_bettered_by_another_stream() -> None:
+    """To change to that one takes a key, which a thin link has no room for: what is open must do."""
+    fine = {"key_bytes": 3000.0}
+    rows = [row("early", "temporal", 80, 500.0, 0.9) | fine, row("early", "temporal", 92, 2000.0, 0.98) | fine]
+    rows += [row("late", "temporal", 80, 100.0, 0.99) | fine, row("late", "compact", 80, 3000.0, 0.99)]
+    slow_late = {"head_late": 5.0, "tail_late": 15.0}  # as quick as the early one, with a tenth of its bytes
+    found = {p.name for p in points(rows, limit=64, **slow_late) if p.remote}
+    assert {"split/early/temporal-80", "split/early/temporal-92", "split/late/temporal-80"} <= found
+    rows.append(row("late", "u8zstd", 8, 90.0, 0.995))
+    alone = {p.name for p in points(rows, limit=64, **slow_late) if p.remote}
+    assert alone == {"split/late/u8zstd-8"}, "what needs no key betters them all"
+
+
+def test_of_many_levels_every_stream_keeps_some() -> None:
+    rows = [
+        row(cut, "temporal", level, 100.0 * 2 ** ((level - 70) / 6), 0.8 + (level - 70) / 200) | {"key_bytes": 3000.0}
+        for cut in ("early", "late")
+        for level in range(70, 104, 4)
+    ]
+    found = [p for p in points(rows, limit=8) if p.remote]
+    assert len(found) == 8 and {sum(p.cut == cut for p in found) for cut in ("early", "late")} == {4}
+
+
 def test_a_codec_with_a_continuous_knob_has_points_between_its_measured_levels() -> None:
     rows = [
         row("early", "temporal", 80, 500.0, 0.9) | {"key_bytes": 2000.0},

@@ -29,15 +29,16 @@ class Coded:
     payload: bytes
     number: int
     key: bool
+    level: int
 
 
 class Encoder:
     def __init__(self) -> None:
         self.count, self.referenced = 0, False
 
-    def encode(self, content: object, *, level: int) -> Coded:
+    def encode(self, content: object, *, level: int, limit_bytes: float) -> Coded:
         self.count += 1
-        return Coded(b"x", self.count, not self.referenced)
+        return Coded(b"x", self.count, not self.referenced, level)
 
     def acknowledged(self, number: int) -> None:
         self.referenced = True

@@ -30,6 +30,7 @@ class Coded:
     payload: bytes
     number: int
     key: bool
+    level: int
 
 
 @dataclass
@@ -41,11 +42,11 @@ class Encoder:
     reference: int | None = None
     life: int = 0
 
-    def encode(self, content: object, *, level: int) -> Coded:
+    def encode(self, content: object, *, level: int, limit_bytes: float) -> Coded:
         self.number += 1
         self.sent.add(self.number)
         said = f"{self.life}:{self.number}<-{self.reference}"
-        return Coded(said.encode(), self.number, self.reference is None)
+        return Coded(said.encode(), self.number, self.reference is None, min(level, int(min(limit_bytes, 1e9))))
 
     def acknowledged(self, number: int) -> None:
         assert number in self.sent, "acknowledged twice, or never sent"

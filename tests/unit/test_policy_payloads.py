@@ -9,7 +9,16 @@ import pytest
 from splitmesh.policy.adaptive import Adaptive
 from splitmesh.policy.decision import Observation
 from splitmesh.policy.link import LinkEstimator
-from splitmesh.policy.payloads import MESSAGE_BYTES, STREAM_MESSAGE_BYTES, Payloads, Reference, same_stream
+from splitmesh.policy.payloads import (
+    MESSAGE_BYTES,
+    STREAM_MESSAGE_BYTES,
+    Payloads,
+    Reference,
+    at_level,
+    coarser_at_will,
+    fading_in,
+    same_stream,
+)
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.world import World
 
@@ -37,6 +46,18 @@ def world(*points: OperatingPoint, bandwidth_bps: float = 64_000.0, base_ms: flo
         w.breaker.on_success(10**9)
     assert w.breaker.closed
     return w
+
+
+def settled(w: World) -> Observation:
+    """The link is known as well as it ever is; a frame after that."""
+    a_ms, per_byte_ms = w.link.base_ms, w.link.transfer_ms(1)
+    for number in range(1, 41):
+        size = 200 + 100 * (number % 9)
+        w.link.on_sent(str(number), size, number * 10**9, remote_ms=0.0)
+        crossing_ms = a_ms + per_byte_ms * size
+        w.link.on_delivered(str(number), number * 10**9 + int(crossing_ms * MS), remote_ms=0.0)
+    w.breaker.on_alive(42 * 10**9)
+    return replace(SEEN, now_ns=42 * 10**9)
 
 
 def test_ratios_are_learnt_per_cut_and_codec_and_keys_apart() -> None:
@@ -104,14 +125,99 @@ def test_the_world_sees_what_the_next_message_weighs() -> None:
 
 
 def test_a_key_that_will_be_late_is_sent_for_what_follows_and_the_reason_says_so() -> None:
+    w = world(PICTURE, ALONE, bandwidth_bps=128_000.0)
+    decision = Adaptive(only="frame").decide(world=w, seen=SEEN)
+    assert decision.point is PICTURE
+    assert decision.chosen.p_hit < 0.1, "9 kB take 560 ms"
+    assert "a key of 9.0 kB first, then 0.9 kB a frame" in decision.reason
+    w.payloads.on_reference("h264", "", Reference.ALIVE)
+    after = Adaptive(only="frame").decide(world=w, seen=SEEN)
+    assert after.point is PICTURE and after.chosen.p_hit > 0.9 and "key" not in after.reason
+
+
+def test_a_key_that_its_codec_can_make_coarser_comes_in_parts_and_in_time() -> None:
     w = world(FLOW, ALONE)
-    decision = Adaptive().decide(world=w, seen=SEEN)
+    seen = settled(w)
+    decision = Adaptive().decide(world=w, seen=seen)
     assert decision.point is FLOW
-    assert decision.chosen.p_hit < 0.1, "5 kB take 650 ms"
-    assert "a key of 5.0 kB first, then 0.5 kB a frame" in decision.reason
+    assert decision.chosen.p_hit > 0.7, "5 kB take 650 ms, a part of them does not"
+    assert "a key of 5.0 kB in 4 parts first, then 0.5 kB a frame" in decision.reason
     w.payloads.on_reference("temporal", "c", Reference.ALIVE)
-    after = Adaptive().decide(world=w, seen=SEEN)
-    assert after.point is FLOW and after.chosen.p_hit > 0.9 and "key" not in after.reason
+    after = Adaptive().decide(world=w, seen=seen)
+    assert after.chosen.utility > decision.chosen.utility, "the parts are worth less than what follows"
+
+
+def test_the_more_parts_a_key_comes_in_the_less_it_is_worth() -> None:
+    utilities = []
+    for bandwidth_bps in (40_000.0, 64_000.0, 128_000.0, 512_000.0):
+        w = world(FLOW, bandwidth_bps=bandwidth_bps)
+        utilities.append(Adaptive(only="split").decide(world=w, seen=settled(w)).chosen.utility)
+    assert utilities == sorted(utilities) and utilities[0] < utilities[-1] - 0.02
+
+
+def test_a_point_fades_in_by_parts() -> None:
+    part, frames = fading_in(FLOW, 5000.0, 1250.0)
+    assert frames == 4 and part.key_bytes == 1250 and part.fidelity == pytest.approx(FLOW.fidelity / 2)
+    assert fading_in(FLOW, 5000.0, 1e6) == (FLOW, 1.0)
+    assert coarser_at_will(FLOW) and not coarser_at_will(PICTURE) and not coarser_at_will(ALONE)
+
+
+def test_another_level_of_a_stream_is_told_from_those_that_are_known() -> None:
+    known = (FLOW, COARSE, PICTURE, replace(FLOW, cut="d", payload_bytes=9e9))
+    between = at_level(FLOW, 70, known)
+    assert (between.level, between.name) == (70, FLOW.name)
+    assert between.payload_bytes == pytest.approx((500 * 300) ** 0.5)
+    assert between.key_bytes == pytest.approx((5000 * 2500) ** 0.5)
+    assert COARSE.fidelity < between.fidelity < FLOW.fidelity
+    assert at_level(FLOW, 80, known) is FLOW
+    far = at_level(FLOW, 44, known)
+    assert far.payload_bytes == pytest.approx(300 / 4) and far.fidelity == pytest.approx(0.92 / 4)
+    assert at_level(FLOW, 72, ()).key_bytes == pytest.approx(2500), "nothing else is known"
+
+
+def test_what_a_coarser_key_left_out_is_not_taken_for_what_frames_weigh() -> None:
+    """A stream that fades in sends far more than it will: that must not make it look dear."""
+    payloads = Payloads()
+    small = replace(FLOW, level=60, key_bytes=2000.0, payload_bytes=100.0)
+    payloads.on_sent(small, 2000, key=True, coarser=True)
+    for _ in range(6):
+        payloads.on_sent(small, 900, key=False, coarser=True)
+    assert payloads.expected(FLOW) == 500 and payloads.expected(FLOW, key=True) == 5000
+    payloads.on_sent(FLOW, 600, key=False)
+    assert payloads.expected(FLOW) == pytest.approx(600)
+    payloads.on_sent(small, 200, key=False, coarser=True)
+    assert payloads.expected(FLOW) > 600, "from then on what is too large counts"
+
+
+def test_a_scene_that_never_fits_is_believed_in_the_end() -> None:
+    payloads = Payloads()
+    small = replace(FLOW, level=60, key_bytes=2000.0, payload_bytes=100.0)
+    payloads.on_sent(small, 2000, key=True, coarser=True)
+    for _ in range(60):
+        payloads.on_sent(small, 400, key=False, coarser=True)
+    assert payloads.expected(FLOW) == pytest.approx(2000, rel=0.1)
+
+
+def test_room_is_what_crosses_in_time() -> None:
+    w = world(FLOW)
+    now_ns = settled(w).now_ns
+
+    def room(due_ms: float, *, key: bool = False) -> float:
+        return w.room_bytes(FLOW, due_ms, now_ns, key=key)
+
+    assert 1000 < room(350.0) < (350 - 80) * 8, "some of it is kept as a margin"
+    assert room(350.0) < room(700.0) < room(1400.0)
+    assert room(90.0) == room(0.0) == room(-50.0) > 0, "never nothing"
+    assert room(90.0, key=True) > room(90.0), "a late key still serves what follows"
+    before = room(350.0)
+    w.link.on_sent("x", 1000, now_ns, remote_ms=0.0)
+    assert room(350.0) == pytest.approx(before - 0.8 * 1000, rel=0.02), "what is under way goes first"
+
+
+def test_while_the_rate_is_in_doubt_there_is_less_room() -> None:
+    sure, unsure = world(FLOW), world(FLOW)
+    now_ns = settled(sure).now_ns
+    assert unsure.room_bytes(FLOW, 350.0, now_ns, key=True) < 0.9 * sure.room_bytes(FLOW, 350.0, now_ns, key=True)
 
 
 def test_while_a_key_is_under_way_others_stand_in_and_are_not_held_to() -> None:
@@ -122,6 +228,25 @@ def test_while_a_key_is_under_way_others_stand_in_and_are_not_held_to() -> None:
     assert policy.decide(world=w, seen=SEEN).point.codec != "temporal"
     w.payloads.on_reference("temporal", "c", Reference.ALIVE)
     assert policy.decide(world=w, seen=SEEN).point is FLOW
+
+
+def test_while_a_key_is_under_way_no_other_stream_begins() -> None:
+    other = replace(FLOW, name="split/d/temporal-80", cut="d", fidelity=0.96)
+    w = world(FLOW, other, bandwidth_bps=2e6, base_ms=20.0)
+    policy = Adaptive(only="split")
+    assert policy.decide(world=w, seen=SEEN).point is FLOW
+    w.payloads.on_reference("temporal", "c", Reference.COMING)
+    assert not policy.decide(world=w, seen=SEEN).point.remote
+    w.payloads.on_reference("temporal", "d", Reference.ALIVE)
+    assert policy.decide(world=w, seen=SEEN).point is other, "one that is open stands in"
+
+
+def test_bytes_that_the_link_has_time_for_cost_nothing() -> None:
+    """Half of a frame period on the link is free: a finer level is taken for the little that it is better."""
+    finer = replace(FLOW, name="split/c/temporal-84", level=84, fidelity=0.974, payload_bytes=900.0)
+    w = world(FLOW, finer, bandwidth_bps=200_000.0)
+    w.payloads.on_reference("temporal", "c", Reference.ALIVE)
+    assert Adaptive(only="split").decide(world=w, seen=settled(w)).point is finer
 
 
 def test_keys_that_never_last_are_not_worth_it() -> None:

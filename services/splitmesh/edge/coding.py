@@ -34,12 +34,17 @@ class Coded(Protocol):
     def key(self) -> bool:
         """It builds on nothing."""
 
+    @property
+    def level(self) -> int:
+        """As asked, or coarser."""
+
 
 class StreamEncoder(Protocol):
     """Codes a stream's frames, each by what the worker is known to hold. One thread at a time."""
 
-    def encode(self, content: Any, *, level: int) -> Coded:
-        """`content`: tensors by wire name, or a picture (H, W, 3) uint8 RGB. Raises CodecError."""
+    def encode(self, content: Any, *, level: int, limit_bytes: float) -> Coded:
+        """`content`: tensors by wire name, or a picture (H, W, 3) uint8 RGB. limit_bytes: coarser rather than larger,
+        if the codec can. Raises CodecError."""
 
     def acknowledged(self, number: int) -> None:
         """The worker has decoded that frame."""
@@ -91,7 +96,8 @@ class _Pictures:
         self._size = size
         self._encoder: H264Encoder | None = None
 
-    def encode(self, content: Any, *, level: int) -> Coded:
+    def encode(self, content: Any, *, level: int, limit_bytes: float) -> Coded:
+        """Whatever its size: the encoder can't take a picture back."""
         if self._encoder is None:
             self._encoder = H264Encoder(self._size, level=level)
         return self._encoder.encode(content, level=level)

@@ -35,6 +35,8 @@ class OpenFrame:
     readers: list[DeviceJob[Any]] = field(default_factory=list)
     """Jobs that read the prepared tensor."""
     foreseen: Foreseen | None = None
+    coarser: OperatingPoint | None = None
+    """What went instead of `point`: another level, where the link has no room for its own."""
 
     @property
     def seq(self) -> int:
@@ -45,6 +47,11 @@ class OpenFrame:
         return self.decision.point
 
     @property
+    def sent(self) -> OperatingPoint:
+        """`point`, or the coarser one that went instead."""
+        return self.coarser or self.point
+
+    @property
     def budget_ms(self) -> float:
         """From the decision to the deadline."""
         return (self.deadline_ns - self.decided_ns) / 1e6
@@ -53,7 +60,7 @@ class OpenFrame:
         """Expected of an inferred answer: that of the point, unless the model itself ran here in the end."""
         here = outcome is Outcome.LOCAL and self.point.place is not Place.LOCAL
         resumed = outcome is Outcome.RESUMED and not self.point.variant
-        return 1.0 if here or resumed else self.point.fidelity
+        return 1.0 if here or resumed else self.sent.fidelity
 
     def give_back(self) -> None:
         """Return the prepared buffers to their pool, unless the device still reads them; then they are let go."""

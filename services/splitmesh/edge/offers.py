@@ -115,16 +115,21 @@ class Offers:
         """Raises NotSent, BusError, CodecError, WireError."""
         point = frame.point
         sender = self.streams.of(point, offloader.peers, time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        due_ms = (frame.deadline_ns - now_ns) / 1e6
+        room = self._world.room_bytes(point, due_ms, now_ns, key=self._world.payloads.needs_key(point))
         try:
-            coded = await self._timed(frame, partial(sender.code, content, point.level))
+            coded = await self._timed(frame, partial(sender.code, content, point.level, room))
         except asyncio.CancelledError:
             sender.reset()  # what was coded in the meantime goes nowhere
             raise
+        if coded.level != point.level:
+            frame.notes.append(f"level {coded.level} of {point.level}: the link carries {room:.0f} bytes in time")
+            point = frame.coarser = self._world.at_level(point, coded.level)
         stream, worker = sender.id, sender.send(coded)
         try:
-            offer = offloader.send(
-                frame.frame_id, Parcel(point, coded.payload, stream, worker, coded.key), _terms(frame)
-            )
+            parcel = Parcel(point, coded.payload, stream, worker, coded.key, point is not frame.point)
+            offer = offloader.send(frame.frame_id, parcel, _terms(frame))
         except BaseException:
             self.streams.unsent(sender, coded)
             raise

@@ -60,6 +60,8 @@ class Parcel:
     """Which has opened that stream; "": any of the pool."""
     key: bool = False
     """Of a stream: it builds on nothing."""
+    coarser: bool = False
+    """Of a stream: `point` is what the link left of the one that was decided on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,13 @@ class Offloader:
         subject, raw = self._request(frame_id, parcel, terms, now_ns)
         message_bytes = len(raw) + len(subject) + _PROTOCOL_BYTES
         self._world.on_sent(
-            frame_id, parcel.point, len(parcel.payload), now_ns, message_bytes=message_bytes, is_key=parcel.key
+            frame_id,
+            parcel.point,
+            len(parcel.payload),
+            now_ns,
+            message_bytes=message_bytes,
+            is_key=parcel.key,
+            coarser=parcel.coarser,
         )
         self.uplink_bytes += len(parcel.payload)
         exchange = self._exchange(bus, frame_id, parcel, terms, subject, raw)

@@ -145,7 +145,7 @@ class Pipeline:
     def _fallback(self, frame: OpenFrame, *, refused: bool) -> FallbackChoice:
         now_ns = time.monotonic_ns()
         choice = choose_fallback(
-            frame.point,
+            frame.sent,
             self._world,
             now_ns=now_ns,
             elapsed_ms=(now_ns - frame.decided_ns) / 1e6,

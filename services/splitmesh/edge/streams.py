@@ -9,6 +9,7 @@ event loop; the encoder itself is touched by the codec thread alone, which hears
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import deque
 from collections.abc import Callable
@@ -56,6 +57,8 @@ class StreamFrame:
     """As the stream knows it: encoders may count from the start again."""
     life: int
     """Which of the stream's lives it belongs to: each begins with a key."""
+    level: int
+    """As asked, or coarser where that was too large."""
     trusted: bool = False
     """What is coded after it builds on it, before it is acknowledged."""
 
@@ -91,21 +94,23 @@ class EdgeStream:
 
     # -- the codec thread -----------------------------------------------------------------------------------------
 
-    def code(self, content: Any, level: int) -> StreamFrame:
-        """Raises NotSent while the stream's key is under way, CodecError."""
+    def code(self, content: Any, level: int, limit_bytes: float = math.inf) -> StreamFrame:
+        """limit_bytes: as for `StreamEncoder`. Raises NotSent while the stream's key is under way, CodecError."""
         self._hear()
         if self._encoder is None:
             self._encoder = self._make()
         if self._key_under_way is not None and not self._referenced:
             raise NotSent("the key of this stream is under way")
-        coded = self._encoder.encode(content, level=level)
+        coded = self._encoder.encode(content, level=level, limit_bytes=limit_bytes)
         if coded.key and not self._referenced:
             self._key_under_way = coded.number
         trusted = self._referenced and self._calm >= CALM_FRAMES and not self._chained
         if trusted:
             self._encoder.acknowledged(coded.number)
         self._tickets += 1
-        return StreamFrame(coded.payload, coded.key, coded.number, self._tickets, self._coding_life, trusted)
+        return StreamFrame(
+            coded.payload, coded.key, coded.number, self._tickets, self._coding_life, coded.level, trusted
+        )
 
     def _hear(self) -> None:
         while self._news:

@@ -61,6 +61,7 @@ class Coded:
     payload: bytes
     number: int
     key: bool
+    level: int
 
 
 class H264Encoder:
@@ -108,7 +109,7 @@ class H264Encoder:
         number = self._number
         self._number += 1
         section = Section("", rgb.shape, int(is_key), _SIDE.pack(self._stream, number), stream)
-        return Coded(build("h264", self._level, [section]), number, is_key)
+        return Coded(build("h264", self._level, [section]), number, is_key, self._level)
 
     def reset(self) -> None:
         """Forget earlier pictures: the next one begins another stream."""

@@ -11,30 +11,42 @@ LIMIT = 24
 STEP = 1.1
 """Times that differ by less than 10% are the same: timing noise must not decide what is dominated."""
 _LEAST_MS = 0.05
+_STREAMS_APART = 1.0
+"""What else lies between two codecs with a memory: levels of the one at hand are what a thin link is met with."""
 
 
 def pareto(points: Sequence[OperatingPoint], *, limit: int = LIMIT) -> list[OperatingPoint]:
     """Points that no other beats in edge time, cloud time, bytes and fidelity at once; the most different `limit`.
 
     Cloud time counts too, because a late cut is what a slow worker, or a resume close to the deadline, needs. A codec
-    with a memory betters none without: after a loss, or at another worker, it must begin anew.
+    with a memory betters only other levels of its own stream: any other choice must begin with a key.
     Above the limit every cut (and the picture) first keeps its most faithful and its smallest point, then the rest
     goes to the points furthest from those already kept.
     """
     ordered = sorted(points, key=lambda p: (p.edge_ms + p.encode_ms, p.name))
     costs = [_costs(p) for p in ordered]
-    front: dict[tuple[float, ...], OperatingPoint] = {}
+    front: dict[tuple[tuple[float, ...], tuple[str, str] | None], OperatingPoint] = {}
     for point, cost in zip(ordered, costs, strict=True):
-        if not any(_beats(other, cost) for other in costs):
-            front.setdefault(cost, point)
+        rivals = (theirs for other, theirs in zip(ordered, costs, strict=True) if _comparable(other, point))
+        if not any(_beats(theirs, cost) for theirs in rivals):
+            front.setdefault((cost, _stream(point)), point)
     return _spread(list(front.values()), limit)
 
 
 def _costs(point: OperatingPoint) -> tuple[float, ...]:
     """Everything as a cost, on logarithmic grids for times. Frame points have no model time on the edge at all."""
     edge = _grid(point.edge_ms + point.encode_ms)
-    stateful = float(point.key_bytes > 0)
-    return (stateful, edge, _grid(point.cloud_ms), round(point.payload_bytes), -round(point.fidelity, 4))
+    return (edge, _grid(point.cloud_ms), round(point.payload_bytes), -round(point.fidelity, 4))
+
+
+def _comparable(other: OperatingPoint, point: OperatingPoint) -> bool:
+    """`other` could be taken instead of `point` at any time."""
+    return _stream(other) in (None, _stream(point))
+
+
+def _stream(point: OperatingPoint) -> tuple[str, str] | None:
+    """None for a codec without a memory."""
+    return (point.codec, point.cut) if point.key_bytes else None
 
 
 def _grid(ms: float) -> float:
@@ -57,8 +69,13 @@ def _spread(points: Sequence[OperatingPoint], limit: int) -> list[OperatingPoint
     place = {p.name: _place(p) for p in points}
     while len(kept) < limit:
         rest = [p for p in points if p not in kept]
-        kept.append(max(rest, key=lambda p: min(math.dist(place[p.name], place[k.name]) for k in kept)))
+        kept.append(max(rest, key=lambda p: min(_apart(p, k, place) for k in kept)))
     return kept
+
+
+def _apart(one: OperatingPoint, other: OperatingPoint, place: dict[str, tuple[float, ...]]) -> float:
+    streams = {_stream(one), _stream(other)} - {None}
+    return math.dist(place[one.name], place[other.name]) + _STREAMS_APART * (len(streams) > 1)
 
 
 def _place(point: OperatingPoint) -> tuple[float, ...]:

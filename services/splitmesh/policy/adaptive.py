@@ -11,15 +11,17 @@ A local run that takes longer than a frame period is charged for the frames that
 
 A codec with state first needs a key, which is many times larger than what follows it. Its utility is the mean over
 the frames that a key is expected to serve, the key's own among them: a key that will be late itself can still pay.
+Where the link has no room for all of it in time, it comes in parts (`payloads.fading_in`), if its codec can do that.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from splitmesh.policy.base import forecast
 from splitmesh.policy.decision import Decision, Forecast, Observation
-from splitmesh.policy.payloads import Reference, same_stream
+from splitmesh.policy.payloads import Reference, coarser_at_will, fading_in, same_stream
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.track_fidelity import carried
 from splitmesh.policy.world import World
@@ -28,6 +30,8 @@ _LINK_PRICE = 0.06
 _DEVICE_PRICE = 0.6
 """Swept from 0.05 to 1.5 in a throw-away simulation of the lab at slowdowns 4, 5 and 6: flat from 0.4 to 1."""
 _OWN_PRICE = 0.03
+_FREE_PERIODS = 0.5
+"""Of the link's time a payload may take without a price: it has left before the next one comes, a larger one too."""
 _FRESHNESS = 0.1
 """Worth of a new answer (the device's own even if it is late) to the frames that will be tracked from it."""
 _SWITCH_COST = 0.004
@@ -86,7 +90,7 @@ class Adaptive:
             return False
         if not world.breaker.closed or world.link.view(seen.now_ns).stalled_ms > _STALL_MS:
             return False
-        if self._comes(point, world, seen):
+        if self._comes(point, world, seen) or (world.payloads.needs_key(point) and self._awaited(world, seen)):
             return False
         return point.place is Place.FRAME or world.resumable(point, seen)
 
@@ -95,10 +99,20 @@ class Adaptive:
     def _forecast(self, point: OperatingPoint, world: World, seen: Observation) -> Forecast:
         if not point.remote or not world.payloads.needs_key(point):
             return self._once(point, world, seen, key=False)
-        first, later = (self._once(point, world, seen, key=key) for key in (True, False))
         life = world.payloads.key_life_frames(point)
-        utility = (first.utility + (life - 1) * later.utility) / life
-        return Forecast(point, first.predicted_ms, first.p_hit, utility)
+        entering, frames = self._entering(point, world, seen)
+        first = self._once(entering, world, seen, key=True)
+        later = self._once(point, world, seen, key=False)
+        share = min(1.0, frames / life)
+        return Forecast(point, first.predicted_ms, first.p_hit, share * first.utility + (1 - share) * later.utility)
+
+    def _entering(self, point: OperatingPoint, world: World, seen: Observation) -> tuple[OperatingPoint, float]:
+        """(`point` as its stream begins, for how many frames)."""
+        if not coarser_at_will(point):
+            return point, 1.0
+        lead_ms = seen.device_backlog_ms + world.edge_ms(point.edge_ms) + world.encode_ms(point)
+        room = world.room_bytes(point, seen.budget_ms - lead_ms, seen.now_ns, key=True)
+        return fading_in(point, world.payloads.expected(point, key=True), room)
 
     def _once(self, point: OperatingPoint, world: World, seen: Observation, *, key: bool) -> Forecast:
         """For one frame. key: of a codec with state, its payload builds on nothing."""
@@ -137,7 +151,8 @@ class Adaptive:
         if point.remote:
             size = world.message_bytes(point, key=key)
             backlog_ms = world.link.view(seen.now_ns).backlog_ms
-            cost += _drift(_LINK_PRICE, backlog_ms / tau, world.link.transfer_ms(size) / tau)
+            periods = world.link.transfer_ms(size) / tau
+            cost += _LINK_PRICE * backlog_ms / tau * periods + _OWN_PRICE * max(0.0, periods - _FREE_PERIODS) ** 2
             if self._budget_bps:
                 per_frame_bytes = self._budget_bps / 8 * tau / 1000
                 cost += _LINK_PRICE * (self._budget_debt_bytes / per_frame_bytes) * (size / per_frame_bytes)
@@ -206,7 +221,9 @@ class Adaptive:
             why += f" against {ranked[1].utility:.3f} of {ranked[1].point.name}"
         if best.point.remote and world.payloads.needs_key(best.point):
             key, later = (world.payloads.expected(best.point, key=each) / 1e3 for each in (True, False))
-            why += f", a key of {key:.1f} kB first, then {later:.1f} kB a frame"
+            frames = self._entering(best.point, world, seen)[1]
+            parts = f" in {math.ceil(frames)} parts" if frames > 1 else ""
+            why += f", a key of {key:.1f} kB{parts} first, then {later:.1f} kB a frame"
         if held and best.point.remote:
             why += ", held by hysteresis"
         if not world.breaker.closed:

@@ -14,7 +14,7 @@ from splitmesh.policy.breaker import Breaker
 from splitmesh.policy.decision import Observation
 from splitmesh.policy.estimators import LatenessEstimator, OnlineQuantile, ScaleEstimator
 from splitmesh.policy.link import LinkEstimator
-from splitmesh.policy.payloads import Payloads
+from splitmesh.policy.payloads import Payloads, at_level
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.track_fidelity import TrackFidelity
 
@@ -22,6 +22,8 @@ TRACK_MS = 0.3
 """Cost of carrying an answer over; it needs no accelerator."""
 _MARGIN_MS = 4.0
 _WAIT_WEIGHT = 0.2
+_ROOM_SHARE = 0.8
+_LEAST_ROOM_BYTES = 64.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,11 @@ class World:
         *,
         message_bytes: int | None = None,
         is_key: bool = False,
+        coarser: bool = False,
     ) -> None:
         """message_bytes: with all that goes around the payload. is_key: it is of a codec with state, and builds on
-        nothing."""
-        self.payloads.on_sent(point, payload_bytes, key=is_key)
+        nothing. coarser: `point` is what the link left of another; see `at_level`."""
+        self.payloads.on_sent(point, payload_bytes, key=is_key, coarser=coarser)
         around = self.payloads.around(point, key=is_key)
         size = round(payload_bytes + around) if message_bytes is None else message_bytes
         self.link.on_sent(key, size, now_ns, remote_ms=self.remote_ms(point))
@@ -126,6 +129,23 @@ class World:
         """Expected size of the next request of `point` on the wire. key: it builds on nothing; None: as it is now."""
         as_key = self.payloads.needs_key(point) if key is None else key
         return self.payloads.expected(point, key=as_key) + self.payloads.around(point, key=as_key)
+
+    def at_level(self, point: OperatingPoint, level: int) -> OperatingPoint:
+        """What `point` is expected to be at another level of its stream."""
+        return at_level(point, level, self.points)
+
+    def room_bytes(self, point: OperatingPoint, due_ms: float, now_ns: int, *, key: bool) -> float:
+        """Payload that is expected to cross, and to be answered `due_ms` from now, if it is handed to the link now.
+
+        With time to spare, and while the rate is in doubt as if it were two standard deviations less. Never nothing:
+        what is late anyway keeps the stream going, a key with what crosses in half of that time.
+        """
+        view = self.link.view(now_ns)
+        clear_ms = due_ms - _MARGIN_MS - view.backlog_ms - self.link.base_ms - self.remote_ms(point)
+        least_ms = due_ms / 2 if key else 0.0
+        per_byte_ms = self.link.transfer_ms(1.0) + 2 * self.link.doubt_ms(1.0)
+        room = max(_ROOM_SHARE * clear_ms, least_ms) / per_byte_ms - self.payloads.around(point, key=key)
+        return max(room, _LEAST_ROOM_BYTES)
 
     def remote_ms(self, point: OperatingPoint) -> float:
         return self._cloud_wait_ms + self.gamma_cloud * (point.decode_ms + point.cloud_ms)

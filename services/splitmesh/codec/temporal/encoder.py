@@ -6,6 +6,7 @@ nothing but itself, as nothing builds on it.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from splitmesh.codec.temporal.motion import pack_motion
 from splitmesh.codec.temporal.predict import motion_shape, moves
 from splitmesh.codec.temporal.search import find_motion
 from splitmesh.codec.temporal.state import LARGEST, NUMBERS, Reference
+from splitmesh.codec.temporal.within import within
 from splitmesh.errors import CodecError
 
 F32 = npt.NDArray[np.float32]
@@ -54,6 +56,8 @@ class Coded:
     """Modulo 2^16, as acknowledgements name it."""
     key: bool
     """It stands alone."""
+    level: int
+    """As asked, or what the limit left of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,17 +91,31 @@ class TemporalEncoder:
         self._reference: Reference | None = None
         self._under_way: OrderedDict[int, Reference] = OrderedDict()
 
-    def encode(self, tensors: Mapping[str, F32], *, level: int) -> Coded:
+    def encode(self, tensors: Mapping[str, F32], *, level: int, limit_bytes: float = math.inf) -> Coded:
         """Code `tensors` (wire name → float32 of the table's shapes) at `level` (0 … 255, larger is finer).
 
         A keyframe if nothing is acknowledged since the start or the last `reset`, by `FINER` levels finer, or where
-        that is smaller. The level may change with every frame. Raises CodecError for other tensors or shapes than the
-        table's, and for NaN, Inf or magnitudes above 1e30; the encoder is then as before.
+        that is smaller. The level may change with every frame. limit_bytes: a payload that is larger is coded again
+        at coarser levels (see `within`; in the end it may still be larger): frames after it make up for what it left
+        out, so that a stream fades in where a link has no room for a whole keyframe. Raises CodecError for other
+        tensors or shapes than the table's, and for NaN, Inf or magnitudes above 1e30; the encoder is then as before.
         """
-        number, reference = self._number, self._reference
-        if reference is not None and reference.number == number:  # all numbers were used since
+        reference = self._reference
+        if reference is not None and reference.number == self._number:  # all numbers were used since
             reference = None
-        chosen = choose(self._table, tensors, level, reference)
+
+        def code(at: int) -> tuple[tuple[Chosen, bytes], int]:
+            chosen = choose(self._table, tensors, at, reference)
+            payload = self._payload(chosen, reference)
+            return (chosen, payload), len(payload)
+
+        (chosen, payload), kept = within(code, level, limit_bytes)
+        number = self._number
+        self._remember(chosen.frame(number))
+        return Coded(payload, number, chosen.key, kept)
+
+    def _payload(self, chosen: Chosen, reference: Reference | None) -> bytes:
+        number = self._number
         state = State(number, number, 0)
         if reference is not None and not chosen.key:
             state = State(number, reference.number, reference.hash)
@@ -107,9 +125,7 @@ class TemporalEncoder:
             [(s, layout.scale, layout.context) for s, layout in zip(chosen.symbols, chosen.layouts, strict=True)],
             model=model_of(self._table, key=chosen.key),
         )
-        payload = build_payload(Head(CODEC, chosen.level, flags, self._table.short_id, state), body)
-        self._remember(chosen.frame(number))
-        return Coded(payload, number, chosen.key)
+        return build_payload(Head(CODEC, chosen.level, flags, self._table.short_id, state), body)
 
     def acknowledged(self, number: int) -> None:
         """Frame `number` was decoded: from now on frames build on it, unless a newer one was acknowledged before.
