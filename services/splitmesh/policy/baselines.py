@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from splitmesh.errors import SettingsError
 from splitmesh.policy.base import Policy, forecast
-from splitmesh.policy.decision import Decision, Forecast, Observation
+from splitmesh.policy.decision import Decision, Observation
 from splitmesh.policy.point import OperatingPoint, Place
+from splitmesh.policy.rivals.net import netted
 from splitmesh.policy.world import World
-
-_MAX_IN_FLIGHT_BYTES = 400_000
 
 
 class LocalOnly:
@@ -37,23 +36,19 @@ class Static:
         self.name = name or f"static:{point_name}"
 
     def decide(self, *, world: World, seen: Observation) -> Decision:
-        chosen = forecast(world.by_name[self._point_name], world, seen)
-        track = forecast(world.by_name["track"], world, seen)
-        if reason := self._full(chosen, world, seen):
-            return Decision(track, reason, (chosen,))
-        return Decision(chosen, self.name, (track,))
+        return netted(world.by_name[self._point_name], self.name, world=world, seen=seen)
 
-    def _full(self, chosen: Forecast, world: World, seen: Observation) -> str:
+
+class TrackOnly:
+    """The tracker for every frame; the model runs here only while there is nothing to track from."""
+
+    name = "track"
+
+    def decide(self, *, world: World, seen: Observation) -> Decision:
+        local, track = (forecast(world.by_name[n], world, seen) for n in ("local", "track"))
         if seen.track_age_ms is None:
-            return ""
-        point = chosen.point
-        if point.remote and world.link.in_flight_bytes > _MAX_IN_FLIGHT_BYTES:
-            return f"{world.link.in_flight_bytes} bytes are unacknowledged"
-        if point.place is Place.LOCAL and seen.device_backlog_ms > 0 and chosen.p_hit < 0.5:
-            return f"the device is busy for {seen.device_backlog_ms:.0f} ms"
-        if point.place is Place.SPLIT and seen.device_backlog_ms > 0 and not world.resumable(point, seen):
-            return f"the device is busy for {seen.device_backlog_ms:.0f} ms: the tail would not fit any more"
-        return ""
+            return Decision(local, "nothing to track from yet", (track,))
+        return Decision(track, "track", (local,))
 
 
 def fixed_point(name: str) -> str:
@@ -68,11 +63,13 @@ def only_points(name: str) -> str:
 
 def make_policy(name: str, points: tuple[OperatingPoint, ...], *, uplink_budget_bps: float | None = None) -> Policy:
     """`adaptive`, `only:<beginning of operating points' names>` (adaptive among those, no whole model here),
-    `local-only` (or `local`), `cloud-only` (or `cloud`: the best picture codec, always), `static:<operating point>`.
+    `local-only` (or `local`), `cloud-only` (or `cloud`: the best picture codec, always), `static:<operating point>`,
+    `track`, and those after published controllers (`policy.rivals`).
 
     Raises SettingsError that lists what there is.
     """
     from splitmesh.policy.adaptive import Adaptive
+    from splitmesh.policy.rivals.named import RIVALS
 
     names = sorted(point.name for point in points)
     if name == "adaptive":
@@ -91,10 +88,15 @@ def make_policy(name: str, points: tuple[OperatingPoint, ...], *, uplink_budget_
         if not pictures:
             raise SettingsError("this plan has no picture codec for cloud-only", key="policy")
         return Static(max(pictures, key=lambda p: p.fidelity).name, name="cloud-only")
+    if name == "track":
+        return TrackOnly()
+    if name in RIVALS:
+        return RIVALS[name]()
     if fixed_point(name) in names:
         return Static(fixed_point(name))
     if fixed_point(name):
         advice = f"a level between measured ones, or one of {', '.join(names)}"
         raise SettingsError(f"no operating point {name!r}", key="policy", advice=advice)
     known = "adaptive, only:<split, frame or a longer beginning>, local-only, cloud-only, static:<operating point>"
-    raise SettingsError(f"unknown policy {name!r}", key="policy", advice=f"one of {known}")
+    advice = f"one of {known}, track, {', '.join(RIVALS)}"
+    raise SettingsError(f"unknown policy {name!r}", key="policy", advice=advice)
