@@ -1,0 +1,79 @@
+"""Owns the edge's accelerator on virtual time: one job at a time, urgent ones first, as `edge.device` has it.
+
+A job that nobody needs any more is skipped if it waits. If it runs, only the part that emulates a slower device is
+cut short: the model's own run can't be.
+"""
+
+from __future__ import annotations
+
+import heapq
+from functools import partial
+
+from splitmesh.sim.engine import Engine, Signal
+
+
+class Job:
+    """`needs_ms`: what it will take; `done` gives the time it held the device, ms."""
+
+    __slots__ = ("_device", "cancelled", "done", "expected_ms", "needs_ms", "started_ns")
+
+    def __init__(self, device: Device, expected_ms: float, needs_ms: float) -> None:
+        self._device = device
+        self.expected_ms = expected_ms
+        self.needs_ms = needs_ms
+        self.started_ns = -1
+        self.cancelled = False
+        self.done: Signal[float] = Signal()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self._device.cut_short(self)
+
+
+class Device:
+    def __init__(self, engine: Engine, *, slowdown: float) -> None:
+        self._engine = engine
+        self._slowdown = slowdown
+        self._waiting: list[tuple[int, int, Job]] = []
+        self._running: Job | None = None
+        self._count = 0
+
+    def submit(self, *, expected_ms: float, needs_ms: float, urgent: bool = False) -> Job:
+        job = Job(self, expected_ms, needs_ms)
+        self._count += 1
+        heapq.heappush(self._waiting, (0 if urgent else 1, self._count, job))
+        self._next()
+        return job
+
+    def backlog_ms(self, now_ns: int, *, urgent: bool = False) -> float:
+        """What a job submitted now would wait, from the expected times of the jobs before it."""
+        total = 0.0
+        for rank, _, job in self._waiting:
+            if not job.cancelled and (rank == 0 or not urgent):
+                total += job.expected_ms
+        running = self._running
+        if running is not None and not running.cancelled:
+            total += max(0.5, running.expected_ms - (now_ns - running.started_ns) / 1e6)
+        return total
+
+    def cut_short(self, job: Job) -> None:
+        if job is self._running:
+            least_ns = job.started_ns + round(job.needs_ms / max(self._slowdown, 1.0) * 1e6)
+            self._engine.at(least_ns, partial(self._end, job))
+
+    def _next(self) -> None:
+        while self._running is None and self._waiting:
+            job = heapq.heappop(self._waiting)[2]
+            if job.cancelled:
+                continue
+            job.started_ns = self._engine.now_ns
+            self._running = job
+            self._engine.at(job.started_ns + round(job.needs_ms * 1e6), partial(self._end, job))
+
+    def _end(self, job: Job) -> None:
+        if job is not self._running:
+            return
+        self._running = None
+        if not job.cancelled:
+            job.done.fire(job.needs_ms)
+        self._next()

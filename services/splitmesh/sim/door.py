@@ -1,0 +1,195 @@
+"""Owns the simulated edge's door to its cloud: requests out, replies, heartbeats and echoes back. Decides nothing.
+
+As `edge.offload`: the world is taught the same, at the same moments. Both ways go over the link; the broker stands
+beside the workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from splitmesh.policy.point import OperatingPoint
+from splitmesh.policy.world import World
+from splitmesh.provision.link.trace import LinkTrace
+from splitmesh.sim.draws import Draws
+from splitmesh.sim.engine import Engine
+from splitmesh.sim.path import Path
+from splitmesh.sim.plan import SimPlan
+from splitmesh.sim.request import Reply, Request, Said, StreamPart
+from splitmesh.sim.scenario import Scenario
+from splitmesh.sim.verdict import Verdict
+from splitmesh.sim.workers import HEARTBEAT_NS, NOTHING, Pool, Worker
+
+_REPLY_TIMEOUT_NS = 5_000_000_000
+_ECHO_NS = 400_000_000
+_ECHO_BYTES = 50
+_REPLY_BYTES = 500
+_HEARTBEAT_BYTES = 150
+_CANCEL_BYTES = 90
+_LAN_NS = 200_000
+"""Between broker and worker."""
+_SILENT_NS = 1_200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """When the frame was decided and is due, virtual ns; what was predicted of it; whether anybody waits."""
+
+    decided_ns: int
+    deadline_ns: int
+    predicted_ms: float
+    probe: bool = False
+
+
+class Door:
+    """One edge's. `seed`: of the link's jitter."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        world: World,
+        plan: SimPlan,
+        trace: LinkTrace,
+        scenario: Scenario,
+        draws: Draws,
+        *,
+        seed: int,
+    ) -> None:
+        if scenario.outages:
+            begin_s = scenario.trace_start_s
+            trace = trace.with_outages([replace(o, start_s=begin_s + o.start_s) for o in scenario.outages])
+        self._engine = engine
+        self._world = world
+        self._scenario = scenario
+        self._trace = trace
+        self._up = Path(trace, start_s=scenario.trace_start_s, seed=seed)
+        self._down = Path(trace.downlink(), start_s=scenario.trace_start_s, seed=seed + 1)
+        self.pool = Pool(engine, plan, scenario, draws, self._replied)
+        self._seen_ns: dict[int, int] = {}
+        self._verdicts: dict[str, Verdict] = {}
+        self._echoes = 0
+        self.uplink_bytes = 0
+        """Payloads and what messages add, probes among them; without echoes."""
+        for worker in self.pool.workers:
+            self._beat(worker)
+        engine.at(_ECHO_NS, self._echo)
+
+    @property
+    def closed(self) -> bool:
+        """The broker is gone, or too much waits for the link already: nothing can be sent."""
+        now_ns = self._engine.now_ns
+        if self._trace.cut_at(self._scenario.trace_start_s + now_ns / 1e9):
+            return True
+        return self._up.queued_bytes(now_ns) > self._scenario.queue_bytes
+
+    def silent(self, worker: int) -> bool:
+        """It was heard once, and has missed its heartbeats since."""
+        seen_ns = self._seen_ns.get(worker)
+        return seen_ns is not None and self._engine.now_ns - seen_ns > _SILENT_NS
+
+    def send(
+        self,
+        id: str,
+        frame: int,
+        point: OperatingPoint,
+        payload_bytes: int,
+        terms: Terms,
+        *,
+        home: int = -1,
+        part: StreamPart | None = None,
+        coarser: bool = False,
+    ) -> Request:
+        """Hand a payload to the link. `part`: of a stream. `coarser`: `point` is what was left of another."""
+        now_ns = self._engine.now_ns
+        key = part is not None and part.base is None
+        message_bytes = payload_bytes + round(self._world.payloads.around(point, key=key))
+        budget_ns = max(0, terms.deadline_ns - now_ns)
+        request = Request(id, frame, point, payload_bytes, message_bytes, now_ns, budget_ns, home, part)
+        self._world.on_sent(
+            id, point, payload_bytes, now_ns, message_bytes=message_bytes, is_key=key, coarser=coarser
+        )
+        self.uplink_bytes += message_bytes
+        verdict = self._verdicts[id] = Verdict(
+            self._world,
+            point.place,
+            decided_ns=terms.decided_ns,
+            deadline_ns=terms.deadline_ns,
+            predicted_ms=terms.predicted_ms,
+            probe=terms.probe,
+        )
+        self._cross(self._up, message_bytes, partial(self.pool.take, request))
+        self._engine.at(terms.deadline_ns, lambda: verdict.deadline_passed(self._engine.now_ns))
+        self._engine.at(now_ns + _REPLY_TIMEOUT_NS, lambda: self._timed_out(request))
+        return request
+
+    def cancel(self, id: str) -> None:
+        """Tell the workers that the frame has its result."""
+        self._cross(self._up, _CANCEL_BYTES, partial(self.pool.cancel, id))
+
+    # -- what comes back ------------------------------------------------------------------------------------------
+
+    def _cross(self, path: Path, size_bytes: int, then: Callable[[], None]) -> None:
+        out_ns = path.send(size_bytes, self._engine.now_ns)
+        if out_ns is not None:
+            self._engine.at(out_ns + _LAN_NS, then)
+
+    def _replied(self, request: Request, reply: Reply) -> None:
+        self._cross(self._down, _REPLY_BYTES, lambda: self._received(request, reply))
+
+    def _received(self, request: Request, reply: Reply) -> None:
+        verdict = self._verdicts.pop(request.id, None)
+        if verdict is None:  # nobody waits for it any more
+            return
+        now_ns = self._engine.now_ns
+        if reply.said.by_worker:
+            self._world.on_reply(request.id, request.point, now_ns, str(reply.worker), reply.times)
+        else:
+            self._world.link.on_lost(request.id)
+        if reply.said is Said.ANSWER:
+            verdict.answered(now_ns)
+        else:
+            verdict.refused(now_ns, of_peer=not reply.said.by_worker)
+        request.reply.fire(replace(reply, received_ns=now_ns))
+
+    def _timed_out(self, request: Request) -> None:
+        verdict = self._verdicts.pop(request.id, None)
+        if verdict is None:
+            return
+        now_ns = self._engine.now_ns
+        self._world.link.on_lost(request.id)
+        verdict.refused(now_ns, of_peer=True)
+        request.reply.fire(Reply(Said.TIMEOUT, -1, NOTHING, now_ns))
+
+    def _beat(self, worker: Worker) -> None:
+        """A heartbeat, and the next."""
+        if worker.alive:
+            wait_ms, number = worker.wait_ms, worker.number
+            self._cross(self._down, _HEARTBEAT_BYTES, lambda: self._heard(number, wait_ms))
+            worker.pump()
+        self._engine.at(self._engine.now_ns + HEARTBEAT_NS, partial(self._beat, worker))
+
+    def _heard(self, worker: int, wait_ms: float) -> None:
+        self._seen_ns[worker] = self._engine.now_ns
+        self._world.on_heartbeat(self._engine.now_ns, wait_ms)
+
+    def _echo(self) -> None:
+        """One at a time: the next is sent some time after the last is back, or given up."""
+        self._echoes += 1
+        key, link = f"echo.{self._echoes}", self._world.link
+        link.on_sent(key, _ECHO_BYTES, self._engine.now_ns, remote_ms=0.0)
+        waiting = [True]
+
+        def over(back: bool) -> None:
+            if not waiting:
+                return
+            waiting.clear()
+            if back:
+                link.on_delivered(key, self._engine.now_ns, remote_ms=0.0)
+            else:
+                link.on_lost(key)
+            self._engine.at(self._engine.now_ns + _ECHO_NS, self._echo)
+
+        self._cross(self._up, _ECHO_BYTES, lambda: self._cross(self._down, _ECHO_BYTES, lambda: over(True)))
+        self._engine.at(self._engine.now_ns + _REPLY_TIMEOUT_NS, lambda: over(False))

@@ -1,0 +1,65 @@
+"""Owns what travels between the simulated edge and its workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from splitmesh.policy.point import OperatingPoint
+from splitmesh.policy.world import RemoteTimes
+from splitmesh.sim.engine import Signal
+
+
+class Said(Enum):
+    """How a request ended."""
+
+    ANSWER = "answer"
+    OVERLOADED = "overloaded"
+    EXPIRED = "the budget ran out in the queue"
+    CANCELLED = "cancelled"
+    NEED_KEYFRAME = "the stream is not known here"
+    NO_RESPONDERS = "nobody serves this"
+    TIMEOUT = "no reply"
+
+    @property
+    def by_worker(self) -> bool:
+        return self not in (Said.NO_RESPONDERS, Said.TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """`worker`: number of the one that replied, -1 for none."""
+
+    said: Said
+    worker: int
+    times: RemoteTimes
+    received_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPart:
+    """A frame's place in its stream, as the worker needs it."""
+
+    stream: int
+    number: int
+    base: int | None
+    """The frame that it builds on; None: a key."""
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """Times in virtual ns. `frame`: index of the frame whose luck it shares."""
+
+    id: str
+    frame: int
+    point: OperatingPoint
+    payload_bytes: int
+    message_bytes: int
+    sent_ns: int
+    budget_ns: int
+    """From when it was sent."""
+    home: int = -1
+    """The worker that it must go to; -1: any of the pool."""
+    part: StreamPart | None = None
+    arrived_ns: int = 0
+    reply: Signal[Reply] = field(default_factory=Signal)
