@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -79,6 +79,3 @@ class RunResult:
             decisions=dict(sorted(Counter(each.point for each in self.frames).items())),
             outcomes=self.outcomes,
         )
-
-    def to_rows(self) -> list[dict[str, object]]:
-        return [asdict(each) for each in self.frames]

@@ -1,4 +1,4 @@
-"""Owns `splitmesh bench`: measurements that a user runs on own footage. Judges nothing itself."""
+"""Owns `splitmesh bench`: measurements that a user runs on own footage and own links. Judges nothing itself."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from splitmesh.cli.bench.policy import policy
 from splitmesh.cli.bench.tables import show_comparison
 from splitmesh.cli.plan.tables import table_console
 from splitmesh.cli.progress import progress_bar
@@ -26,12 +27,16 @@ STAGES = {
 
 @click.group()
 def bench() -> None:
-    """Measure on your own footage what is to be believed.
+    """Measure on your own footage, and over your own links, what is to be believed.
 
     \b
     Examples:
       splitmesh bench codec --plan site.plan --video held-out.mp4 --json codecs.json --plot codecs.png
+      splitmesh bench policy --traces traces/ --json policy.json --plot policy.png
     """
+
+
+bench.add_command(policy)
 
 
 @bench.command("codec", short_help="Rate and fidelity of every codec at every cut, beside JPEG, WebP and x264.")
