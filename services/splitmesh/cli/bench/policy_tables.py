@@ -27,7 +27,7 @@ def show_policies(console: Console, comparison: PolicyComparison) -> None:
             utility = Text(f"{row['utility']:.4f}", style="bold" if row["utility"] == best else "")
             table.add_row(
                 link if index == 0 else "",
-                _named(policy, row["point"]),
+                policy,
                 utility,
                 "–" if row["ci95"] is None else f"{(row['ci95'][1] - row['ci95'][0]) / 2:.4f}",
                 f"{row['hit']:.4f}",
@@ -39,6 +39,10 @@ def show_policies(console: Console, comparison: PolicyComparison) -> None:
         table.add_section()
     console.print(table)
     console.print(_overall(comparison))
+    for link, entry in document["traces"].items():
+        for policy, row in entry["policies"].items():
+            if row["point"]:
+                console.print(Text(f"{policy} over {link}: {row['point']}", style="dim"))
     note = (
         "Bytes: per captured frame, with messages and probes. Latency: frames without an answer count until given up."
     )
@@ -63,7 +67,3 @@ def _overall(comparison: PolicyComparison) -> Table:
             f"{document['us_per_frame'][policy]:,.0f}",
         )
     return table
-
-
-def _named(policy: str, point: str | None) -> str:
-    return f"{policy} ({point})" if point else policy
