@@ -20,6 +20,11 @@ REMOTE_BEST = {LOCAL.name: 84.0, EARLY.name: 110.0, MIDDLE.name: 62.0, LATE.name
 LOCAL_BEST = {LOCAL.name: 40.0, EARLY.name: 125.0, MIDDLE.name: 88.0, LATE.name: 95.0, PICTURE.name: 100.0}
 
 
+def bandit(*, discount: float = 1.0, alpha: float = 0.3, mu: float = 0.25) -> Ans:
+    """Whose floor leaves one codec for each cut."""
+    return Ans(discount=discount, alpha=alpha, mu=mu, drop=0.05)
+
+
 def play(policy: Ans, latencies_ms: Mapping[str, float], *, gamma: float, frames: int) -> list[str]:
     """The points chosen over `frames` in a world where each takes what it takes."""
     w = world(gamma=gamma)
@@ -38,13 +43,13 @@ def play(policy: Ans, latencies_ms: Mapping[str, float], *, gamma: float, frames
 
 @pytest.mark.parametrize("discount", [1.0, 0.98])
 def test_it_explores_and_then_keeps_to_the_cut_of_least_delay(discount: float) -> None:
-    chosen = play(Ans(discount=discount), REMOTE_BEST, gamma=6, frames=600)
+    chosen = play(bandit(discount=discount), REMOTE_BEST, gamma=6, frames=600)
     assert len(set(chosen[:60])) >= 3, Counter(chosen[:60])
     assert Counter(chosen[-200:])[MIDDLE.name] >= 160, Counter(chosen[-200:])
 
 
 def test_where_the_device_is_best_it_still_sends_now_and_then_to_learn() -> None:
-    chosen = Counter(play(Ans(), LOCAL_BEST, gamma=40 / 14, frames=600)[-200:])
+    chosen = Counter(play(bandit(), LOCAL_BEST, gamma=40 / 14, frames=600)[-200:])
     assert chosen[LOCAL.name] >= 140, chosen
     sent = 200 - chosen[LOCAL.name]
     assert sent >= 200 // 6 - 1, "every ⌈512^¼⌉-th frame and oftener"
@@ -53,7 +58,7 @@ def test_where_the_device_is_best_it_still_sends_now_and_then_to_learn() -> None
 def test_larger_mu_sends_less_often() -> None:
     sent = {}
     for mu in (0.1, 0.45):
-        chosen = play(Ans(mu=mu, alpha=0.0), LOCAL_BEST, gamma=40 / 14, frames=400)
+        chosen = play(bandit(mu=mu, alpha=0.0), LOCAL_BEST, gamma=40 / 14, frames=400)
         sent[mu] = sum(name != LOCAL.name for name in chosen[-200:])
     assert sent[0.45] < sent[0.1] / 3
 
@@ -63,7 +68,7 @@ def test_only_what_forgets_finds_its_way_after_a_shift() -> None:
     slow = {name: ms + (200.0 if name != LOCAL.name else 0.0) for name, ms in REMOTE_BEST.items()}
     back = {}
     for discount in (1.0, 0.98):
-        policy = Ans(discount=discount)
+        policy = bandit(discount=discount)
         play(policy, slow, gamma=6, frames=1500)
         back[discount] = Counter(play(policy, REMOTE_BEST, gamma=6, frames=300)[-150:])[LOCAL.name]
     assert back[0.98] < 30 < back[1.0], back
@@ -72,7 +77,7 @@ def test_only_what_forgets_finds_its_way_after_a_shift() -> None:
 def test_a_frame_that_no_model_answered_counts_as_longer_than_was_waited() -> None:
     weights = {}
     for was_answered in (True, False):
-        policy = Ans()
+        policy = bandit()
         w = world(gamma=60)
         decision = policy.decide(world=w, seen=SEEN)
         assert decision.point.remote
@@ -82,7 +87,7 @@ def test_a_frame_that_no_model_answered_counts_as_longer_than_was_waited() -> No
 
 
 def test_a_decision_is_learnt_from_once_and_a_strange_one_not_at_all() -> None:
-    policy, strange = Ans(), Ans()
+    policy, strange = bandit(), bandit()
     w = world(gamma=6)
     decision = policy.decide(world=w, seen=SEEN)
     strange.settled(decision, latency_ms=500, answered=True, now_ns=0)
@@ -94,7 +99,7 @@ def test_a_decision_is_learnt_from_once_and_a_strange_one_not_at_all() -> None:
 
 
 def test_accuracy_blind_it_may_choose_one_codec_for_each_cut_above_the_floor() -> None:
-    assert SMALL.name not in play(Ans(), {**REMOTE_BEST, SMALL.name: 1.0}, gamma=6, frames=100)
+    assert SMALL.name not in play(bandit(), {**REMOTE_BEST, SMALL.name: 1.0}, gamma=6, frames=100)
 
 
 @pytest.mark.parametrize("discount", [1.0, 0.9])

@@ -58,7 +58,7 @@ class Ans:
         alpha: float = 0.3,
         ridge: float = 0.1,
         mu: float = 0.25,
-        drop: float = 0.05,
+        drop: float = 0.1,
     ) -> None:
         self.name = "ans" if discount == 1 else "ans-discounted"
         self._menu = Menu(drop=drop)

@@ -15,7 +15,6 @@ from splitmesh.policy.decision import Decision, Observation
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.rivals.menu import Menu
 from splitmesh.policy.rivals.net import netted
-from splitmesh.policy.rivals.stages import Bandwidth
 from splitmesh.policy.world import World
 
 _CLIMB_FRAMES = 4
@@ -40,9 +39,8 @@ class AwStream:
 
     name = "awstream"
 
-    def __init__(self, *, drop: float = 0.4, congested_periods: float = 1.0, share: float = 0.8) -> None:
+    def __init__(self, *, drop: float = 0.1, congested_periods: float = 0.1, share: float = 0.8) -> None:
         self._menu = Menu(drop=drop)
-        self._bandwidth = Bandwidth(weight=0.5)
         self._congested_periods = congested_periods
         self._share = share
         self.state = State.STARTUP
@@ -52,12 +50,11 @@ class AwStream:
         self._rung = ""
 
     def decide(self, *, world: World, seen: Observation) -> Decision:
-        bandwidth_bps = self._bandwidth.observe(world)
         on_offer = self._menu.on_offer(world, seen)
         ladder = self._ladder(world, seen)
         if not ladder or not any(point.remote for point in on_offer):
             return LocalOnly().decide(world=world, seen=seen)
-        rung = self._step(ladder, queued_ms(world, bandwidth_bps), bandwidth_bps, seen)
+        rung = self._step(ladder, world, seen)
         self._rung = ladder[rung].name
         sendable = [i for i, point in enumerate(ladder) if point in on_offer]
         if not sendable:
@@ -77,13 +74,14 @@ class AwStream:
                 ladder.append(point)
         return ladder
 
-    def _step(self, ladder: list[OperatingPoint], queue_ms: float, bandwidth_bps: float, seen: Observation) -> int:
+    def _step(self, ladder: list[OperatingPoint], world: World, seen: Observation) -> int:
         """The rung for this frame; moves the state on."""
         rung = next((i for i, point in enumerate(ladder) if point.name == self._rung), 0)
         top = len(ladder) - 1
         self._frames += 1
+        queue_ms = queued_ms(world)
         if queue_ms > self._congested_periods * seen.frame_period_ms:
-            return self._congested(ladder, rung, bandwidth_bps, seen)
+            return self._congested(ladder, rung, world, seen)
         if self.state is State.STARTUP and self._frames > _CLIMB_FRAMES:
             self._enter(State.STARTUP if rung < top else State.STEADY)
             return min(rung + 1, top)
@@ -97,13 +95,13 @@ class AwStream:
             self._enter(State.STEADY)
         return rung
 
-    def _congested(self, ladder: list[OperatingPoint], rung: int, bandwidth_bps: float, seen: Observation) -> int:
+    def _congested(self, ladder: list[OperatingPoint], rung: int, world: World, seen: Observation) -> int:
         if self.state is State.DEGRADE and self._frames <= _CLIMB_FRAMES:
             return rung  # the last step down has not shown yet
         if self.state is State.PROBE:
             self._wait_frames = min(2 * self._wait_frames, _MOST_WAIT_FRAMES)
         self._enter(State.DEGRADE)
-        room_bytes = self._share * bandwidth_bps * seen.frame_period_ms / 8000
+        room_bytes = self._share * world.link.bandwidth_bps * seen.frame_period_ms / 8000
         below = [i for i in range(rung) if ladder[i].payload_bytes <= room_bytes]
         return max(below, default=0)
 
@@ -112,10 +110,9 @@ class AwStream:
         self._frames = 0
 
 
-def queued_ms(world: World, bandwidth_bps: float) -> float:
+def queued_ms(world: World) -> float:
     """Time that what is unacknowledged will take, less what an empty link would show; negative while it idles."""
-    waiting_ms = 8000 * world.link.in_flight_bytes / bandwidth_bps
-    return waiting_ms - world.link.base_ms
+    return world.link.transfer_ms(world.link.in_flight_bytes) - world.link.base_ms
 
 
 def _keeps_up(point: OperatingPoint, world: World, seen: Observation) -> bool:

@@ -11,25 +11,23 @@ from splitmesh.policy.baselines import LocalOnly
 from splitmesh.policy.decision import Decision, Observation
 from splitmesh.policy.rivals.menu import Menu
 from splitmesh.policy.rivals.net import netted
-from splitmesh.policy.rivals.stages import Bandwidth, stages
+from splitmesh.policy.rivals.stages import stages
 from splitmesh.policy.world import World
 
 
 class Dads:
-    """Accuracy-blind; arguments as for `Neurosurgeon`."""
+    """Accuracy-blind; `drop` as for `Neurosurgeon`."""
 
     name = "dads"
 
-    def __init__(self, *, drop: float = 0.05, weight: float = 0.5) -> None:
+    def __init__(self, *, drop: float = 0.1) -> None:
         self._menu = Menu(drop=drop)
-        self._bandwidth = Bandwidth(weight=weight)
 
     def decide(self, *, world: World, seen: Observation) -> Decision:
-        bandwidth_bps = self._bandwidth.observe(world)
         points = self._menu.on_offer(world, seen)
         if not any(point.remote for point in points):
             return LocalOnly().decide(world=world, seen=seen)
-        table = [(stages(point, world, bandwidth_bps=bandwidth_bps), point) for point in points]
+        table = [(stages(point, world), point) for point in points]
         table.sort(key=lambda row: (row[0].latency_ms, row[1].name))
         reason = f"light load, least latency, {table[0][0].latency_ms:.0f} ms"
         if table[0][0].largest_ms > seen.frame_period_ms:

@@ -1,8 +1,8 @@
-"""Owns how the rivals predict: one time per stage, from the plan's profile and a smoothed bandwidth.
+"""Owns how the rivals predict: one time per stage, from the plan's profile and the present bandwidth.
 
 They share with the adaptive policy how slow device, codec and worker are (`World.edge_ms`, `encode_ms`, `remote_ms`)
-and each estimate of the link as it comes. They see neither what is under way on the link nor a stall, nor how much in
-doubt an estimate is.
+and the estimate of the link's rate and delay. They see neither what is under way on the link nor a stall, nor how
+much in doubt an estimate is.
 """
 
 from __future__ import annotations
@@ -39,30 +39,12 @@ class Stages:
         return max(self.edge_ms, self.encode_ms, self.link_ms, self.cloud_ms)
 
 
-class Bandwidth:
-    """EWMA over the estimates of the link, one for each sample that it learnt from. weight: of the newest, (0, 1]."""
-
-    def __init__(self, *, weight: float) -> None:
-        self._weight = weight
-        self._bps: float | None = None
-        self._samples = -1
-
-    def observe(self, world: World) -> float:
-        """The bandwidth as known now, bit/s."""
-        if self._bps is None:
-            self._bps = world.link.bandwidth_bps
-        elif self._samples != world.link.samples:
-            self._bps += self._weight * (world.link.bandwidth_bps - self._bps)
-        self._samples = world.link.samples
-        return self._bps
-
-
-def stages(point: OperatingPoint, world: World, *, bandwidth_bps: float) -> Stages:
+def stages(point: OperatingPoint, world: World) -> Stages:
     """Of `point`, "track" excepted."""
     edge_ms = world.edge_ms(point.edge_ms)
     if not point.remote:
         return Stages(edge_ms, 0.0, 0.0, 0.0, 0.0)
-    link_ms = 8000 * mean_bytes(point, world) / bandwidth_bps
+    link_ms = world.link.transfer_ms(mean_bytes(point, world))
     return Stages(edge_ms, world.encode_ms(point), link_ms, world.link.base_ms, world.remote_ms(point))
 
 
