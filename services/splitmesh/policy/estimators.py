@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 
 class ScaleEstimator:
@@ -15,11 +15,8 @@ class ScaleEstimator:
     def __init__(self, *, weight: float = 0.12) -> None:
         self._weight = weight
         self._log = 0.0
+        self.value = 1.0
         self.samples = 0
-
-    @property
-    def value(self) -> float:
-        return math.exp(self._log)
 
     def observe(self, measured_ms: float, profiled_ms: float) -> None:
         """Ignores parts profiled below 10 µs: their ratio is noise."""
@@ -31,6 +28,7 @@ class ScaleEstimator:
         # One preempted run must not move the estimate as if the device had changed.
         step = min(max(ratio - self._log, -0.7), 0.7) if self.samples >= 3 else ratio - self._log
         self._log += weight * step
+        self.value = math.exp(self._log)
         self.samples += 1
 
 
@@ -60,38 +58,65 @@ class LatenessEstimator:
     _FADE_NS = 5e9
     _PRIOR_WEIGHT = 4.0
     _PRIOR_SIGMA = 0.2
+    _STEEPNESS = 1.702 / _KERNEL
+    """Of the logistic function that is nearest to a normal distribution function."""
+    _PRIOR_STEEPNESS = 1.702 / _PRIOR_SIGMA
+    _MOST = 7.0
+    """Largest residual: a thousand times too late."""
+    _FAR = 0.7
+    """From a residual: the kernel is 0 or 1 there, but for 1e-13."""
 
     def __init__(self, *, window: int = 64, half_life: float = 24.0) -> None:
-        self._residuals: deque[tuple[float, int]] = deque(maxlen=window)
-        """(ln(T / T̂), when)."""
+        self._residuals: deque[float] = deque(maxlen=window)
+        """ln(T / T̂)."""
         self._decay = 0.5 ** (1 / half_life)
-        self._cache: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
+        self._newest_ns = 0
+        self._odds = np.zeros(0)
+        """`exp(k·r)` of each residual r, k the kernel's steepness."""
+        self._weights = np.zeros(0)
+        """Of each residual, when the newest came."""
+        self._total = 0.0
+        self._surely_in, self._surely_late = 0.0, math.inf
+        """T̂ / budget below and above which all residuals agree."""
 
     def observe(self, actual_ms: float, predicted_ms: float, now_ns: int) -> None:
-        if actual_ms > 0 and predicted_ms > 0:
-            self._residuals.append((math.log(actual_ms / predicted_ms), now_ns))
-            self._cache = None
+        if actual_ms <= 0 or predicted_ms <= 0:
+            return
+        residual = min(max(math.log(actual_ms / predicted_ms), -self._MOST), self._MOST)
+        self._residuals.append(residual)
+        older = len(self._residuals) - 1
+        fade = self._decay * 0.5 ** ((now_ns - self._newest_ns) / self._FADE_NS) if older else 0.0
+        self._newest_ns = now_ns
+        self._weights = np.append(fade * self._weights[len(self._weights) - older :], 1.0)
+        self._odds = np.append(self._odds[len(self._odds) - older :], math.exp(self._STEEPNESS * residual))
+        self._total = float(self._weights.sum())
+        self._surely_in = math.exp(-max(self._residuals) - self._FAR)
+        self._surely_late = math.exp(-min(self._residuals) + self._FAR)
 
     def p_within(self, predicted_ms: float, budget_ms: float, now_ns: int) -> float:
         """P(T ≤ budget), in [0, 1]."""
+        return self.all_within((predicted_ms,), budget_ms, now_ns)[0]
+
+    def all_within(self, predicted_ms: Sequence[float], budget_ms: float, now_ns: int) -> list[float]:
+        """P(T ≤ budget) for each of the predictions, in [0, 1]."""
         if budget_ms <= 0:
-            return 0.0
-        x = math.log(budget_ms / max(predicted_ms, 1e-3))
-        prior = _logistic(x / self._PRIOR_SIGMA)
+            return [0.0] * len(predicted_ms)
+        ratios = [max(each, 1e-3) / budget_ms for each in predicted_ms]
+        priors = [1 / (1 + ratio**self._PRIOR_STEEPNESS) for ratio in ratios]
         if not self._residuals:
-            return prior
-        if self._cache is None:
-            residuals, times_ns = np.asarray(self._residuals, np.float64).T
-            weights = self._decay ** np.arange(len(residuals) - 1, -1, -1, dtype=np.float64)
-            self._cache = residuals, weights * 0.5 ** ((self._residuals[-1][1] - times_ns) / self._FADE_NS)
-        residuals, weights = self._cache
-        faded = float(0.5 ** (max(0, now_ns - self._residuals[-1][1]) / self._FADE_NS))
-        z = np.clip((x - residuals) / self._KERNEL * 1.702, -40, 40)
-        below = faded * float((weights / (1 + np.exp(-z))).sum())
-        total = faded * float(weights.sum())
-        return (below + self._PRIOR_WEIGHT * prior) / (total + self._PRIOR_WEIGHT)
+            return priors
+        faded = 0.5 ** (max(0, now_ns - self._newest_ns) / self._FADE_NS)
+        known = faded * self._total + self._PRIOR_WEIGHT
+        below, prior = faded / known, self._PRIOR_WEIGHT / known
+        weighed = zip(self._weights_below(ratios), priors, strict=True)
+        return [below * weight + prior * each for weight, each in weighed]
 
-
-def _logistic(z: float) -> float:
-    """The logistic approximation of the normal distribution function, error below 0.01."""
-    return 1 / (1 + math.exp(-min(max(1.702 * z, -40.0), 40.0)))
+    def _weights_below(self, ratios: Sequence[float]) -> list[float]:
+        """Weight of the residuals with which T stays within the budget, for each T̂ / budget."""
+        least, most = self._surely_in, self._surely_late
+        # With x = -ln(ratio), 1 / (1 + exp(-k·(x - r))) is 1 / (1 + ratio**k · exp(k·r)).
+        unsure = [[ratio**self._STEEPNESS] for ratio in ratios if least <= ratio <= most]
+        if not unsure:
+            return [self._total if ratio < least else 0.0 for ratio in ratios]
+        weights = iter((1 / (1 + np.array(unsure) * self._odds) @ self._weights).tolist())
+        return [self._total if r < least else 0.0 if r > most else next(weights) for r in ratios]

@@ -117,14 +117,14 @@ class LinkEstimator:
 
     def network_ms(self, size_bytes: float, now_ns: int) -> float:
         """Wait behind what is under way, plus crossing, plus base delay."""
-        backlog_ms, _ = self._backlog(now_ns)
+        backlog_ms, _ = self.backlog(now_ns)
         return backlog_ms + self.transfer_ms(size_bytes) + self._base_ms
 
     def view(self, now_ns: int) -> LinkView:
-        backlog_ms, stalled_ms = self._backlog(now_ns)
+        backlog_ms, stalled_ms = self.backlog(now_ns)
         return LinkView(self.bandwidth_bps, self._base_ms, self.in_flight_bytes, backlog_ms, stalled_ms, self.samples)
 
-    def _backlog(self, now_ns: int) -> tuple[float, float]:
+    def backlog(self, now_ns: int) -> tuple[float, float]:
         """(ms until the link is free for a new message, ms by which the most overdue ack is late)."""
         free_ms = self._last_arrival_ns / 1e6 - self._base_ms
         now_ms = now_ns / 1e6

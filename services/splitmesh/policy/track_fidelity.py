@@ -14,7 +14,6 @@ import math
 from collections import deque
 
 import numpy as np
-import numpy.typing as npt
 
 from splitmesh.frames.track import MOTION_FLOOR
 
@@ -48,8 +47,11 @@ class TrackFidelity:
         for x in (0.002, 0.03):
             self._add(x, min(1.0, start_loss + 1 - math.exp(-kappa * x)), 4.0)
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=_RECENT)
-        """(ln motion, ln age, F1), the newest last."""
-        self._known: npt.NDArray[np.float64] | None = None
+        """(place in motion and in age, F1), the newest last; see `_place`."""
+        self._kernels = np.zeros((0, 3))
+        """Of each audit at (u, v), the logarithm of its kernel at (x, y) as factors of (1, x, y)."""
+        self._scores = np.zeros((2, 0))
+        """F1 and 1 of each audit."""
         self._last: tuple[float, float, float] | None = None
         """What was asked last, and the answer: every point of a decision asks the same."""
         self.audits = 0
@@ -62,7 +64,8 @@ class TrackFidelity:
             setattr(self, name, getattr(self, name) * _DECAY)
         self._add(_x(motion, age_ms), 1 - f1, 1.0)
         self._recent.append((*_place(motion, age_ms), f1))
-        self._known = self._last = None
+        self._arrange()
+        self._last = None
         self.audits += 1
 
     def a_track(self, motion: float, age_ms: float | None) -> float:
@@ -75,16 +78,20 @@ class TrackFidelity:
 
     def _expected(self, motion: float, age_ms: float) -> float:
         intercept, slope = self._line()
-        x = _x(motion, age_ms)
-        line = max(0.0, (1 - intercept) * math.exp(-slope * x / max(1 - intercept, 0.05)))
+        line = max(0.0, (1 - intercept) * math.exp(-slope * _x(motion, age_ms) / max(1 - intercept, 0.05)))
         if not self._recent or age_ms <= 0:
             return line
-        if self._known is None:
-            self._known = np.array(self._recent)
-        apart = (self._known[:, :2] - _place(motion, age_ms)) / _WIDTHS
-        weights = np.exp(-0.5 * np.square(apart).sum(axis=1)) * _DECAY ** np.arange(len(apart) - 1, -1, -1)
-        seen = float(weights @ self._known[:, 2])
-        return (seen + _LINE_WEIGHT * line) / (float(weights.sum()) + _LINE_WEIGHT)
+        x, y = _place(motion, age_ms)
+        weights = np.exp(self._kernels @ (1.0, x, y) - 0.5 * (x * x + y * y))
+        seen, known = (self._scores @ weights).tolist()
+        return float((seen + _LINE_WEIGHT * line) / (known + _LINE_WEIGHT))
+
+    def _arrange(self) -> None:
+        """`exp(-((x - u)² + (y - v)²) / 2)`, the kernel, has `u·x + v·y - (u² + v²) / 2 - (x² + y²) / 2` above."""
+        u, v, f1 = np.array(self._recent).T
+        age = np.arange(len(f1) - 1, -1, -1)
+        self._kernels = np.stack((age * math.log(_DECAY) - 0.5 * (u * u + v * v), u, v), axis=1)
+        self._scores = np.stack((f1, np.ones_like(f1)))
 
     def _add(self, x: float, y: float, weight: float) -> None:
         self._w += weight
@@ -106,7 +113,8 @@ class TrackFidelity:
 
 
 def _place(motion: float, age_ms: float) -> tuple[float, float]:
-    return math.log(motion + MOTION_FLOOR), math.log(age_ms)
+    """Where the kernel has a width of one."""
+    return math.log(motion + MOTION_FLOOR) / _WIDTHS[0], math.log(age_ms) / _WIDTHS[1]
 
 
 def _x(motion: float, age_ms: float) -> float:

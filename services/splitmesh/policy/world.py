@@ -14,16 +14,12 @@ from splitmesh.policy.breaker import Breaker
 from splitmesh.policy.decision import Observation
 from splitmesh.policy.estimators import LatenessEstimator, OnlineQuantile, ScaleEstimator
 from splitmesh.policy.link import LinkEstimator
+from splitmesh.policy.moment import MARGIN_MS, Moment
 from splitmesh.policy.payloads import Payloads, at_level
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.track_fidelity import TrackFidelity
 
-TRACK_MS = 0.3
-"""Cost of carrying an answer over; it needs no accelerator."""
-_MARGIN_MS = 4.0
 _WAIT_WEIGHT = 0.2
-_ROOM_SHARE = 0.8
-_LEAST_ROOM_BYTES = 64.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +109,22 @@ class World:
 
     # -- questions ------------------------------------------------------------------------------------------------
 
+    def at(self, now_ns: int) -> Moment:
+        """What is known now, as it applies to every point alike."""
+        link_backlog_ms, stalled_ms = self.link.backlog(now_ns)
+        return Moment(
+            link_backlog_ms,
+            stalled_ms,
+            self.link.base_ms,
+            self.link.transfer_ms(1.0),
+            self.link.doubt_ms(1.0),
+            self._cloud_wait_ms,
+            self.gamma_edge.value,
+            self.gamma_encode.value,
+            self.gamma_cloud,
+            self._gamma_resume,
+        )
+
     @property
     def gamma_cloud(self) -> float:
         known = self._gamma_cloud.get(self._last_worker)
@@ -140,50 +152,44 @@ class World:
         With time to spare, and while the rate is in doubt as if it were two standard deviations less. Never nothing:
         what is late anyway keeps the stream going, a key with what crosses in half of that time.
         """
-        view = self.link.view(now_ns)
-        clear_ms = due_ms - _MARGIN_MS - view.backlog_ms - self.link.base_ms - self.remote_ms(point)
-        least_ms = due_ms / 2 if key else 0.0
-        per_byte_ms = self.link.transfer_ms(1.0) + 2 * self.link.doubt_ms(1.0)
-        room = max(_ROOM_SHARE * clear_ms, least_ms) / per_byte_ms - self.payloads.around(point, key=key)
-        return max(room, _LEAST_ROOM_BYTES)
+        around_bytes = self.payloads.around(point, key=key)
+        return self.at(now_ns).room_bytes(point, due_ms, around_bytes=around_bytes, key=key)
 
     def remote_ms(self, point: OperatingPoint) -> float:
+        """What the worker needs, its queue included."""
         return self._cloud_wait_ms + self.gamma_cloud * (point.decode_ms + point.cloud_ms)
+
+    @property
+    def _gamma_resume(self) -> float:
+        return self.gamma_edge.value * (1 + max(0.0, self._edge_late.value))
 
     def resume_q95_ms(self, point: OperatingPoint) -> float:
         """95 % quantile of the tail's time on this edge."""
-        return self.edge_ms(point.resume_ms) * (1 + max(0.0, self._edge_late.value))
+        return self._gamma_resume * point.resume_ms
 
     def predicted_ms(self, point: OperatingPoint, seen: Observation, *, key: bool | None = None) -> float:
         """`T_k` from now to the result, without any fallback; `key` as in `message_bytes`."""
-        if point.place is Place.TRACK:
-            return TRACK_MS
-        if point.place is Place.LOCAL:
-            return seen.device_backlog_ms + self.edge_ms(point.edge_ms)
-        lead_ms = self.encode_ms(point)
-        if point.place is Place.SPLIT:
-            lead_ms += seen.device_backlog_ms + self.edge_ms(point.edge_ms)
-        view = self.link.view(seen.now_ns)
-        # What is under way goes on draining while the edge still computes, unless it is stuck.
-        wait_ms = view.backlog_ms if view.stalled_ms > 0 else max(0.0, view.backlog_ms - lead_ms)
-        crossing_ms = wait_ms + self.link.transfer_ms(self.message_bytes(point, key=key)) + self.link.base_ms
-        return lead_ms + crossing_ms + self.remote_ms(point)
+        size = self.message_bytes(point, key=key) if point.remote else 0.0
+        return self.at(seen.now_ns).predicted_ms(point, size, seen)
+
+    def p_hits(self, place: Place, predicted_ms: Sequence[float], seen: Observation) -> list[float]:
+        """P(result within the budget) of each of what is predicted to take `predicted_ms` at `place`."""
+        return self.lateness[place].all_within(predicted_ms, seen.budget_ms - MARGIN_MS, seen.now_ns)
 
     def p_hit(
         self, point: OperatingPoint, predicted_ms: float, seen: Observation, *, key: bool | None = None
     ) -> float:
-        """P(result within the budget) of what is predicted to take `predicted_ms`. While the link's rate is in doubt,
-        large payloads are taken to be slow: sent in good hope, they would be in the way of all that follows.
+        """As `p_hits`. While the link's rate is in doubt, large payloads are taken to be slow: sent in good hope,
+        they would be in the way of all that follows.
         """
         if point.remote:
             predicted_ms += self.link.doubt_ms(self.message_bytes(point, key=key))
-        return self.lateness[point.place].p_within(predicted_ms, seen.budget_ms - _MARGIN_MS, seen.now_ns)
+        return self.p_hits(point.place, (predicted_ms,), seen)[0]
 
     def resume_at_ms(self, point: OperatingPoint, budget_ms: float) -> float:
         """When the fallback timer of a SPLIT fires: `deadline − q95(tail) − margin`, ms from the decision."""
-        return budget_ms - self.resume_q95_ms(point) - _MARGIN_MS
+        return budget_ms - self.resume_q95_ms(point) - MARGIN_MS
 
     def resumable(self, point: OperatingPoint, seen: Observation) -> bool:
         """A cut is only eligible if its tail still fits when the timer fires."""
-        head_done_ms = seen.device_backlog_ms + self.edge_ms(point.edge_ms)
-        return head_done_ms <= self.resume_at_ms(point, seen.budget_ms)
+        return self.at(seen.now_ns).resumable(point, seen)

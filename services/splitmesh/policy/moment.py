@@ -1,0 +1,75 @@
+"""Owns what holds for every operating point at one moment of decision: link, cloud and device as plain numbers.
+
+`World` learns and makes a `Moment` of what it knows; the questions asked of it for each point are arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from splitmesh.policy.decision import Observation
+from splitmesh.policy.point import OperatingPoint, Place
+
+TRACK_MS = 0.3
+"""Cost of carrying an answer over; it needs no accelerator."""
+MARGIN_MS = 4.0
+"""Kept free before every deadline."""
+_ROOM_SHARE = 0.8
+_LEAST_ROOM_BYTES = 64.0
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Times in ms; the scales are measured ÷ profiled time."""
+
+    link_backlog_ms: float
+    """Until the link is free for a new message."""
+    stalled_ms: float
+    """By which the most overdue ack is late."""
+    base_ms: float
+    """Of the path, without its bytes."""
+    ms_per_byte: float
+    doubt_ms_per_byte: float
+    """What a standard deviation of the rate would add; see `LinkEstimator.doubt_ms`."""
+    cloud_wait_ms: float
+    gamma_edge: float
+    gamma_encode: float
+    gamma_cloud: float
+    gamma_resume: float
+    """`gamma_edge` as it is at worst in 95 % of runs."""
+
+    def lead_ms(self, point: OperatingPoint, device_backlog_ms: float) -> float:
+        """From now until a payload of `point` is handed to the link."""
+        encode_ms = self.gamma_encode * point.encode_ms
+        if point.place is Place.FRAME:
+            return encode_ms
+        return encode_ms + device_backlog_ms + self.gamma_edge * point.edge_ms
+
+    def remote_ms(self, point: OperatingPoint) -> float:
+        """What the worker needs, its queue included."""
+        return self.cloud_wait_ms + self.gamma_cloud * (point.decode_ms + point.cloud_ms)
+
+    def predicted_ms(self, point: OperatingPoint, message_bytes: float, seen: Observation) -> float:
+        """`T_k` from now to the result, without any fallback; `message_bytes` counts for remote points only."""
+        if point.place is Place.TRACK:
+            return TRACK_MS
+        if point.place is Place.LOCAL:
+            return seen.device_backlog_ms + self.gamma_edge * point.edge_ms
+        lead_ms = self.lead_ms(point, seen.device_backlog_ms)
+        wait_ms = self.link_backlog_ms
+        # What is under way goes on draining while the edge still computes, unless it is stuck.
+        if self.stalled_ms <= 0:
+            wait_ms = wait_ms - lead_ms if wait_ms > lead_ms else 0.0
+        return lead_ms + wait_ms + message_bytes * self.ms_per_byte + self.base_ms + self.remote_ms(point)
+
+    def room_bytes(self, point: OperatingPoint, due_ms: float, *, around_bytes: float, key: bool) -> float:
+        """See `World.room_bytes`. around_bytes: what a message adds to its payload."""
+        clear_ms = due_ms - MARGIN_MS - self.link_backlog_ms - self.base_ms - self.remote_ms(point)
+        least_ms = due_ms / 2 if key else 0.0
+        per_byte_ms = self.ms_per_byte + 2 * self.doubt_ms_per_byte
+        return max(max(_ROOM_SHARE * clear_ms, least_ms) / per_byte_ms - around_bytes, _LEAST_ROOM_BYTES)
+
+    def resumable(self, point: OperatingPoint, seen: Observation) -> bool:
+        """A cut is only eligible if its tail still fits when the timer fires; see `World.resume_at_ms`."""
+        head_done_ms = seen.device_backlog_ms + self.gamma_edge * point.edge_ms
+        return head_done_ms + self.gamma_resume * point.resume_ms + MARGIN_MS <= seen.budget_ms
