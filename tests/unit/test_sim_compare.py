@@ -18,7 +18,7 @@ from splitmesh.sim.scenario import Scenario
 sys.path.append(str(Path(__file__).parent))
 from sim_values import PLAN, POINTS, SPREAD, steady
 
-SCENARIO = Scenario(duration_s=2.0, fps=10.0, deadline_ms=200.0, edge_slowdown=4.0)
+SCENARIO = Scenario(duration_s=2.0, fps=10.0, deadline_ms=200.0, prepare_ms=2.0, edge_slowdown=4.0)
 TRACES = {"fast": steady(2e7), "slow": steady(1e5)}
 
 
