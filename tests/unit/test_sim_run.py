@@ -6,13 +6,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from splitmesh.errors import SettingsError
 from splitmesh.frames.outcome import Outcome
+from splitmesh.policy.base import Policy
+from splitmesh.policy.baselines import make_policy
+from splitmesh.policy.decision import Decision, Observation
+from splitmesh.policy.world import World
 from splitmesh.provision.link.presets import load_link
 from splitmesh.settings.units import Outage
 from splitmesh.sim.result import RunResult
@@ -143,6 +147,31 @@ def test_policies_meet_the_same_luck() -> None:
     also = simulate(SPREAD, "static:local", link, scenario, seed=1).frames
     assert [each.latency_ms for each in here] == [each.latency_ms for each in also]
     assert len({round(each.latency_ms, 6) for each in here}) > 20
+
+
+@dataclass
+class Pupil:
+    """Decides as another policy does, and remembers what it is told."""
+
+    teacher: Policy
+    name: str = "pupil"
+    told: list[tuple[str, float, bool]] = field(default_factory=list)
+
+    def decide(self, *, world: World, seen: Observation) -> Decision:
+        return self.teacher.decide(world=world, seen=seen)
+
+    def settled(self, decision: Decision, *, latency_ms: float, answered: bool, now_ns: int) -> None:
+        self.told.append((decision.point.name, latency_ms, answered))
+
+
+def test_a_policy_that_learns_is_told_how_each_of_its_decisions_ended() -> None:
+    pupil = Pupil(make_policy("adaptive", SPREAD.points))
+    result = simulate(SPREAD, pupil, load_link("lte", duration_s=10), EVIL, seed=4)
+    assert result == simulate(SPREAD, "adaptive", load_link("lte", duration_s=10), EVIL, seed=4)
+    ended = [
+        (each.point, round(each.latency_ms - EVIL.prepare_ms, 6), each.outcome.inferred) for each in result.frames
+    ]
+    assert sorted((name, round(ms, 6), answered) for name, ms, answered in pupil.told) == sorted(ended)
 
 
 # -- what goes wrong ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from splitmesh.frames.ledger import Ledger, LedgerError
 from splitmesh.frames.outcome import Outcome
-from splitmesh.policy.base import Policy
+from splitmesh.policy.base import Learner, Policy
 from splitmesh.policy.baselines import LocalOnly, make_policy
 from splitmesh.policy.decision import Observation
 from splitmesh.policy.point import Place
@@ -29,13 +29,14 @@ _DRAIN_NS = 3_000_000_000
 """Beyond the last deadline: frames with nothing to track from are waited for two seconds."""
 
 
-def simulate(plan: SimPlan, policy: str, trace: LinkTrace, scenario: Scenario, *, seed: int) -> RunResult:
-    """Run `policy` (a name for `make_policy`) over `trace`.
+def simulate(plan: SimPlan, policy: str | Policy, trace: LinkTrace, scenario: Scenario, *, seed: int) -> RunResult:
+    """Run `policy` (a name for `make_policy`, or one that has decided nothing yet) over `trace`.
 
     Raises SettingsError for a policy that there is not, LedgerError if a frame is not settled exactly once.
     """
     world = World(plan.points, track_kappa=plan.track_kappa)
-    return _Edge(plan, make_policy(policy, plan.points), world, trace, scenario, seed).run()
+    chosen = make_policy(policy, plan.points) if isinstance(policy, str) else policy
+    return _Edge(plan, chosen, world, trace, scenario, seed).run()
 
 
 class _Edge:
@@ -46,6 +47,7 @@ class _Edge:
     ) -> None:
         self._scenario = scenario
         self._policy = policy
+        self._learner = policy if isinstance(policy, Learner) else None
         self._world = world
         self._draws: Draws = draw(scenario, seed)
         self._engine = engine = Engine()
@@ -111,4 +113,8 @@ class _Edge:
         self._ledger.settle(frame.seq, outcome)
         latency_ms = (self._engine.now_ns - frame.captured_ns) / 1e6
         hit = outcome.answered and latency_ms <= self._scenario.deadline_ms
+        if self._learner is not None:
+            now_ns = self._engine.now_ns
+            since_ms = (now_ns - frame.decided_ns) / 1e6
+            self._learner.settled(frame.decision, latency_ms=since_ms, answered=outcome.inferred, now_ns=now_ns)
         self._settled[frame.seq] = Settled(outcome, frame.point.name, latency_ms, hit, fidelity)
