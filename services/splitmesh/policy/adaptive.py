@@ -49,13 +49,11 @@ class Adaptive:
         worth = Worth(
             world, now, seen, incumbent=world.by_name.get(self._incumbent), budget=self._budget(seen.frame_period_ms)
         )
-        remotes = [
-            forecast
-            for place in (Place.SPLIT, Place.FRAME)
-            for forecast in worth.of_remote(place, self._remote_points(place, world, now, seen, awaited=awaited))
-        ]
-        here = self._here(worth, world, seen, remotes)
+        remotes: list[Forecast] = []
+        for place in (Place.SPLIT, Place.FRAME):
+            remotes += worth.of_remote(place, self._remote_points(place, world, now, seen, awaited=awaited))
         remotes.sort(key=_by_utility)
+        here = self._here(worth, world, seen, remotes)
         kept, held = self._hold(remotes, awaited=awaited)
         ranked = sorted(here + ([kept] if kept else []), key=_by_utility)
         best = ranked[0]
@@ -82,13 +80,15 @@ class Adaptive:
         ]
 
     def _here(self, worth: Worth, world: World, seen: Observation, remotes: Sequence[Forecast]) -> list[Forecast]:
-        """The forecasts of all that needs no link."""
+        """The forecasts of all that needs no link. remotes: best first."""
         tracks = [point for point in world.points if point.place is Place.TRACK and seen.track_age_ms is not None]
         forecasts = worth.of_track(tracks)
         if self._only and remotes:
             return forecasts
         wholes = [point for point in world.points if point.place is Place.LOCAL]
-        return forecasts + worth.of_local(wholes, [*remotes, *forecasts])
+        best_remote = remotes[0].utility if remotes else 0.0
+        track = max((f.utility for f in forecasts), default=best_remote)
+        return forecasts + worth.of_local(wholes, best_remote=best_remote, track=track)
 
     def _stream_open(self, point: OperatingPoint, world: World, seen: Observation, *, awaited: bool) -> bool:
         """A stream whose key is under way is not, nor one that would need a key while another's is awaited."""

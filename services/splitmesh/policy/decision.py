@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from splitmesh.policy.point import OperatingPoint
 
@@ -28,9 +28,8 @@ class Observation:
     """How good that answer was to begin with; see `policy.track_fidelity.carried`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What an operating point is expected to give for this frame."""
+class Forecast(NamedTuple):
+    """What an operating point is expected to give for this frame. A tuple: one is made for every point and frame."""
 
     point: OperatingPoint
     predicted_ms: float

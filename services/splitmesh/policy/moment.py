@@ -39,11 +39,8 @@ class Moment:
     """`gamma_edge` as it is at worst in 95 % of runs."""
 
     def lead_ms(self, point: OperatingPoint, device_backlog_ms: float) -> float:
-        """From now until a payload of `point` is handed to the link."""
-        encode_ms = self.gamma_encode * point.encode_ms
-        if point.place is Place.FRAME:
-            return encode_ms
-        return encode_ms + device_backlog_ms + self.gamma_edge * point.edge_ms
+        """From now until a payload of a SPLIT `point` is handed to the link."""
+        return device_backlog_ms + self.gamma_edge * point.edge_ms + self.gamma_encode * point.encode_ms
 
     def remote_ms(self, point: OperatingPoint) -> float:
         """What the worker needs, its queue included."""
@@ -55,12 +52,15 @@ class Moment:
             return TRACK_MS
         if point.place is Place.LOCAL:
             return seen.device_backlog_ms + self.gamma_edge * point.edge_ms
-        lead_ms = self.lead_ms(point, seen.device_backlog_ms)
+        lead_ms = self.gamma_encode * point.encode_ms
+        if point.place is Place.SPLIT:
+            lead_ms += seen.device_backlog_ms + self.gamma_edge * point.edge_ms
         wait_ms = self.link_backlog_ms
         # What is under way goes on draining while the edge still computes, unless it is stuck.
         if self.stalled_ms <= 0:
             wait_ms = wait_ms - lead_ms if wait_ms > lead_ms else 0.0
-        return lead_ms + wait_ms + message_bytes * self.ms_per_byte + self.base_ms + self.remote_ms(point)
+        crossing_ms = wait_ms + message_bytes * self.ms_per_byte + self.base_ms
+        return lead_ms + crossing_ms + self.cloud_wait_ms + self.gamma_cloud * (point.decode_ms + point.cloud_ms)
 
     def room_bytes(self, point: OperatingPoint, due_ms: float, *, around_bytes: float, key: bool) -> float:
         """See `World.room_bytes`. around_bytes: what a message adds to its payload."""

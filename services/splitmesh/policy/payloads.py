@@ -47,6 +47,8 @@ class Payloads:
 
     def __init__(self) -> None:
         self._ratios: dict[tuple[str, str, bool], ScaleEstimator] = {}
+        self._scales: dict[tuple[str, str, bool], float] = {}
+        """Their values, within bounds."""
         self._references: dict[tuple[str, str], Reference] = {}
         self._sent: dict[tuple[str, str], tuple[float, float]] = {}
         self._levels: dict[tuple[str, str], int] = {}
@@ -63,7 +65,9 @@ class Payloads:
         fading = 0 if key else self._fading.get(stream, 0)
         if not fading or not coarser:
             calibrated = point.key_bytes if key else point.payload_bytes
-            self._ratios.setdefault((*stream, key), ScaleEstimator()).observe(size_bytes, calibrated)
+            ratio = self._ratios.setdefault((*stream, key), ScaleEstimator())
+            ratio.observe(size_bytes, calibrated)
+            self._scales[*stream, key] = min(max(ratio.value, _LEAST_RATIO), _MOST_RATIO)
         if point.key_bytes:
             left = _FADE_IN_FRAMES if key else fading - 1
             self._fading[stream] = max(0, left) if coarser else 0
@@ -78,10 +82,12 @@ class Payloads:
         """ALIVE for codecs without state: their payloads build on nothing."""
         if not point.key_bytes:
             return Reference.ALIVE
-        return self._references.get(_stream(point), Reference.NONE)
+        return self._references.get((point.cut, point.codec), Reference.NONE)
 
     def needs_key(self, point: OperatingPoint) -> bool:
         """The next payload of `point` will build on nothing."""
+        if not point.key_bytes:
+            return False
         if self.reference(point) is not Reference.ALIVE:
             return True
         return point.codec in _KEY_PER_LEVEL and self._levels.get(_stream(point), point.level) != point.level
@@ -93,13 +99,20 @@ class Payloads:
 
     def expected(self, point: OperatingPoint, *, key: bool = False) -> float:
         """Bytes of the next payload of `point`; `key`: of one that builds on nothing."""
-        ratio = self._ratios.get((point.cut, point.codec, key))
-        scale = 1.0 if ratio is None else min(max(ratio.value, _LEAST_RATIO), _MOST_RATIO)
-        return (point.key_bytes if key else point.payload_bytes) * scale
+        return (point.key_bytes if key else point.payload_bytes) * self._scales.get(
+            (point.cut, point.codec, key), 1.0
+        )
 
     def around(self, point: OperatingPoint, *, key: bool = False) -> float:
         """Bytes that the message adds."""
         return STREAM_MESSAGE_BYTES if point.key_bytes and not key else MESSAGE_BYTES
+
+    def message_bytes(self, point: OperatingPoint, *, key: bool) -> float:
+        """What is expected of the next payload and of the message around it."""
+        scale = self._scales.get((point.cut, point.codec, key), 1.0)
+        if key:
+            return point.key_bytes * scale + MESSAGE_BYTES
+        return point.payload_bytes * scale + (STREAM_MESSAGE_BYTES if point.key_bytes else MESSAGE_BYTES)
 
 
 def coarser_at_will(point: OperatingPoint) -> bool:
@@ -112,7 +125,9 @@ def fading_in(point: OperatingPoint, key_bytes: float, room_bytes: float) -> tup
 
     Levels that halve a key cost some quarter of the answers: measured on detectors from 0.97 downwards.
     """
-    part = min(1.0, room_bytes / key_bytes)
+    if room_bytes >= key_bytes:
+        return point, 1.0
+    part = room_bytes / key_bytes
     return replace(point, fidelity=point.fidelity * math.sqrt(part), key_bytes=point.key_bytes * part), 1 / part
 
 
@@ -140,8 +155,9 @@ def at_level(point: OperatingPoint, level: int, known: Iterable[OperatingPoint])
 
 def same_stream(one: OperatingPoint, other: OperatingPoint) -> bool:
     """Both are levels of one codec with state, at one cut, and changing between them costs nothing."""
-    free = one.codec not in _KEY_PER_LEVEL or one.level == other.level
-    return bool(one.key_bytes and other.key_bytes) and _stream(one) == _stream(other) and free
+    if one.codec != other.codec or one.cut != other.cut or not (one.key_bytes and other.key_bytes):
+        return False
+    return one.codec not in _KEY_PER_LEVEL or one.level == other.level
 
 
 def _stream(point: OperatingPoint) -> tuple[str, str]:

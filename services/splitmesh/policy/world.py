@@ -140,7 +140,7 @@ class World:
     def message_bytes(self, point: OperatingPoint, *, key: bool | None = None) -> float:
         """Expected size of the next request of `point` on the wire. key: it builds on nothing; None: as it is now."""
         as_key = self.payloads.needs_key(point) if key is None else key
-        return self.payloads.expected(point, key=as_key) + self.payloads.around(point, key=as_key)
+        return self.payloads.message_bytes(point, key=as_key)
 
     def at_level(self, point: OperatingPoint, level: int) -> OperatingPoint:
         """What `point` is expected to be at another level of its stream."""

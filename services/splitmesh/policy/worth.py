@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from splitmesh.policy.decision import Forecast, Observation
 from splitmesh.policy.moment import Moment
@@ -47,14 +46,6 @@ class UplinkBudget:
     debt_bytes: float
 
 
-class _Request(NamedTuple):
-    """One payload that may be sent."""
-
-    point: OperatingPoint
-    fidelity: float
-    message_bytes: float
-
-
 class Worth:
     """Of operating points to the frame `seen`, with what is known `now`. Asks `world`, teaches it nothing.
 
@@ -74,50 +65,48 @@ class Worth:
         self._now = now
         self._seen = seen
         self._incumbent = incumbent
-        self._budget = budget
         self._tracked = seen.track_carried * world.track.a_track(seen.motion, seen.track_age_ms)
         # A device slower than the camera is priced in whole runs, or it would never be allowed one.
         self._run_ms = max(seen.frame_period_ms, now.gamma_edge * world.by_name["local"].edge_ms)
+        self._queued_price = _DEVICE_PRICE * seen.device_backlog_ms / self._run_ms
+        """Of a run."""
+        self._byte_periods = now.ms_per_byte / seen.frame_period_ms
+        self._byte_price = _LINK_PRICE * now.link_backlog_ms / seen.frame_period_ms * self._byte_periods
+        if budget is not None:
+            self._byte_price += _LINK_PRICE * budget.debt_bytes / budget.per_frame_bytes**2
 
-    def of_track(self, points: Iterable[OperatingPoint]) -> list[Forecast]:
+    def of_track(self, points: Sequence[OperatingPoint]) -> list[Forecast]:
         return [Forecast(point, ms, p, self._tracked) for point, ms, p in self._here(Place.TRACK, points)]
 
-    def of_local(self, points: Iterable[OperatingPoint], others: Sequence[Forecast]) -> list[Forecast]:
+    def of_local(self, points: Sequence[OperatingPoint], *, best_remote: float, track: float) -> list[Forecast]:
         """Less what a run takes from the frames behind it: those that come while it holds the device longer than a
-        frame period would be tracked, where they could have had the best remote one of `others`.
+        frame period would be tracked, worth `track`, where they could have had a remote point worth `best_remote`.
         """
-        remote = max((f.utility for f in others if f.point.remote), default=0.0)
-        tracked = max((f.utility for f in others if f.point.place is Place.TRACK), default=remote)
-        lost = max(0.0, remote - tracked)
+        lost = max(0.0, best_remote - track)
         made = []
         for point, ms, p in self._here(Place.LOCAL, points):
             device_ms = self._now.gamma_edge * point.edge_ms
             fresh = max(0.0, carried(point.fidelity) - self._tracked)
-            utility = (
-                p * point.fidelity + (1 - p) * self._tracked + _FRESHNESS * fresh - self._device_price(device_ms)
-            )
+            utility = p * point.fidelity + (1 - p) * self._tracked + _FRESHNESS * fresh
             held = max(0.0, device_ms / self._seen.frame_period_ms - 1)
-            made.append(Forecast(point, ms, p, utility - held * lost))
+            made.append(Forecast(point, ms, p, utility - self._device_price(device_ms) - held * lost))
         return made
 
     def of_remote(self, place: Place, points: Sequence[OperatingPoint]) -> list[Forecast]:
         """All of `points` are at `place`, SPLIT or FRAME."""
-        payloads, message_bytes = self._world.payloads, self._world.message_bytes
-        plain = [_Request(point, point.fidelity, message_bytes(point, key=False)) for point in points]
-        firsts: list[_Request] = []
-        shares: dict[str, tuple[int, float]] = {}
-        for point in points:
-            if payloads.needs_key(point):
-                entering, frames = self.entering(point)
-                share = min(1.0, frames / payloads.key_life_frames(point))
-                shares[point.name] = len(points) + len(firsts), share
-                firsts.append(_Request(point, entering.fidelity, message_bytes(entering, key=True)))
-        made = self._forecasts(place, plain + firsts)
-        if not firsts:
-            return made
-        return [
-            _with_key(f, made, *shares[f.point.name]) if f.point.name in shares else f for f in made[: len(points)]
-        ]
+        if not points:
+            return []
+        later = self._once(place, points, key=False)
+        keyed = [index for index, point in enumerate(points) if self._world.payloads.needs_key(point)]
+        if not keyed:
+            return later
+        begun = [self.entering(points[index]) for index in keyed]
+        firsts = self._once(place, [entering for entering, _ in begun], key=True)
+        for index, (_, frames), first in zip(keyed, begun, firsts, strict=True):
+            share = min(1.0, frames / self._world.payloads.key_life_frames(points[index]))
+            utility = share * first.utility + (1 - share) * later[index].utility
+            later[index] = Forecast(points[index], first.predicted_ms, first.p_hit, utility)
+        return later
 
     def entering(self, point: OperatingPoint) -> tuple[OperatingPoint, float]:
         """(`point` as its stream begins, for how many frames)."""
@@ -130,60 +119,43 @@ class Worth:
 
     # -- one frame alone ------------------------------------------------------------------------------------------
 
-    def _here(self, place: Place, points: Iterable[OperatingPoint]) -> Iterable[tuple[OperatingPoint, float, float]]:
+    def _here(self, place: Place, points: Sequence[OperatingPoint]) -> Iterable[tuple[OperatingPoint, float, float]]:
         """(point, predicted_ms, p_hit) of points that use no link."""
-        points = tuple(points)
         predicted_ms = [self._now.predicted_ms(point, 0.0, self._seen) for point in points]
         return zip(points, predicted_ms, self._world.p_hits(place, predicted_ms, self._seen), strict=True)
 
-    def _forecasts(self, place: Place, requests: Sequence[_Request]) -> list[Forecast]:
-        """Of each, whatever follows it."""
-        now, seen = self._now, self._seen
-        predicted_ms = [now.predicted_ms(each.point, each.message_bytes, seen) for each in requests]
+    def _once(self, place: Place, points: Sequence[OperatingPoint], *, key: bool) -> list[Forecast]:
+        """Of one payload each, whatever follows it."""
+        now, seen, message_bytes = self._now, self._seen, self._world.payloads.message_bytes
+        sizes = [message_bytes(point, key=key) for point in points]
+        predicted_ms = [now.predicted_ms(point, size, seen) for point, size in zip(points, sizes, strict=True)]
         doubt_ms = now.doubt_ms_per_byte
-        late_ms = [ms + doubt_ms * each.message_bytes for each, ms in zip(requests, predicted_ms, strict=True)]
+        late_ms = [ms + doubt_ms * size for ms, size in zip(predicted_ms, sizes, strict=True)]
         hits = self._world.p_hits(place, late_ms, seen)
         return [
-            Forecast(each.point, ms, p, self._utility(each, p))
-            for each, ms, p in zip(requests, predicted_ms, hits, strict=True)
+            Forecast(point, ms, p, self._utility(point, size, p))
+            for point, size, ms, p in zip(points, sizes, predicted_ms, hits, strict=True)
         ]
 
-    def _utility(self, request: _Request, p: float) -> float:
-        point, fidelity, message_bytes = request
-        tracked = fallback = self._tracked
-        utility = -self._link_price(message_bytes)
+    def _utility(self, point: OperatingPoint, message_bytes: float, p: float) -> float:
+        fidelity, tracked = point.fidelity, self._tracked
+        price = self._byte_price * message_bytes
+        beyond = self._byte_periods * message_bytes - _FREE_PERIODS
+        if beyond > 0:
+            price += _OWN_PRICE * beyond * beyond
+        fallback = tracked
         if point.place is Place.SPLIT:
-            utility -= self._device_price(self._now.gamma_edge * (point.edge_ms + (1 - p) * point.resume_ms))
-            fallback = max(tracked, _RESUMED_FIDELITY)
-        fresh = max(0.0, carried(fidelity) - tracked)
-        utility += p * (fidelity + _FRESHNESS * fresh) + (1 - p) * fallback
-        return utility - _SWITCH_COST if self._switches(point) else utility
-
-    def _switches(self, point: OperatingPoint) -> bool:
-        """Between levels of one stream is no switch."""
+            price += self._device_price(self._now.gamma_edge * (point.edge_ms + (1 - p) * point.resume_ms))
+            if fallback < _RESUMED_FIDELITY:
+                fallback = _RESUMED_FIDELITY
         incumbent = self._incumbent
-        return incumbent is not None and point.name != incumbent.name and not same_stream(point, incumbent)
-
-    # -- prices ---------------------------------------------------------------------------------------------------
+        # Between levels of one stream is no switch.
+        if incumbent is not None and point.name != incumbent.name and not same_stream(point, incumbent):
+            price += _SWITCH_COST
+        fresh = carried(fidelity) - tracked
+        value = fidelity + _FRESHNESS * fresh if fresh > 0 else fidelity
+        return p * value + (1 - p) * fallback - price
 
     def _device_price(self, device_ms: float) -> float:
-        queued, added = self._seen.device_backlog_ms / self._run_ms, device_ms / self._run_ms
-        return (_DEVICE_PRICE * queued + _OWN_PRICE * added) * added
-
-    def _link_price(self, message_bytes: float) -> float:
-        tau = self._seen.frame_period_ms
-        periods = message_bytes * self._now.ms_per_byte / tau
-        cost = _LINK_PRICE * self._now.link_backlog_ms / tau * periods
-        if periods > _FREE_PERIODS:
-            cost += _OWN_PRICE * (periods - _FREE_PERIODS) ** 2
-        if self._budget is not None:
-            per_frame_bytes = self._budget.per_frame_bytes
-            cost += _LINK_PRICE * (self._budget.debt_bytes / per_frame_bytes) * (message_bytes / per_frame_bytes)
-        return cost
-
-
-def _with_key(later: Forecast, made: Sequence[Forecast], index: int, share: float) -> Forecast:
-    """A stream that begins now: its key, `made[index]`, takes `share` of the frames that it serves."""
-    first = made[index]
-    utility = share * first.utility + (1 - share) * later.utility
-    return Forecast(later.point, first.predicted_ms, first.p_hit, utility)
+        runs = device_ms / self._run_ms
+        return (self._queued_price + _OWN_PRICE * runs) * runs
