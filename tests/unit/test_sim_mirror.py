@@ -130,12 +130,13 @@ steps = st.lists(
         st.tuples(st.just("overdue"), st.integers(0, 20)),
         st.just(("reset",)),
     ),
-    max_size=80,
+    min_size=30,
+    max_size=90,
 )
 
 
 @pytest.mark.parametrize("chained", [False, True])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps=steps)
 def test_the_simulated_stream_does_what_the_edges_does(chained: bool, steps: list[tuple[Any, ...]]) -> None:
     both = Both(chained=chained)
