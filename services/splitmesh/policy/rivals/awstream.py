@@ -102,7 +102,7 @@ class AwStream:
             self._wait_frames = min(2 * self._wait_frames, _MOST_WAIT_FRAMES)
         self._enter(State.DEGRADE)
         room_bytes = self._share * world.link.bandwidth_bps * seen.frame_period_ms / 8000
-        below = [i for i in range(rung) if ladder[i].payload_bytes <= room_bytes]
+        below = [i for i in range(rung) if world.message_bytes(ladder[i], key=False) <= room_bytes]
         return max(below, default=0)
 
     def _enter(self, state: State) -> None:
