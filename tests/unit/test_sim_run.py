@@ -16,6 +16,7 @@ from splitmesh.frames.outcome import Outcome
 from splitmesh.policy.base import Policy
 from splitmesh.policy.baselines import make_policy
 from splitmesh.policy.decision import Decision, Observation
+from splitmesh.policy.point import Place
 from splitmesh.policy.world import World
 from splitmesh.provision.link.presets import load_link
 from splitmesh.settings.units import Outage
@@ -24,7 +25,7 @@ from splitmesh.sim.run import simulate
 from splitmesh.sim.scenario import Burst, Loss, Scenario
 
 sys.path.append(str(Path(__file__).parent))
-from sim_values import PLAN, SPREAD, U8, steady
+from sim_values import PLAN, SPREAD, TEMPORAL, U8, steady
 
 SLOW = Scenario(duration_s=2.0, fps=10.0, deadline_ms=200.0, prepare_ms=2.0, edge_slowdown=1.0)
 BUSY = Scenario(duration_s=10.0, fps=25.0, deadline_ms=150.0, edge_slowdown=5.0)
@@ -172,6 +173,22 @@ def test_a_policy_that_learns_is_told_how_each_of_its_decisions_ended() -> None:
         (each.point, round(each.latency_ms - EVIL.prepare_ms, 6), each.outcome.inferred) for each in result.frames
     ]
     assert sorted((name, round(ms, 6), answered) for name, ms, answered in pupil.told) == sorted(ended)
+
+
+def test_a_plan_without_pictures_is_probed_all_the_same() -> None:
+    split_only = replace(SPREAD, points=tuple(point for point in SPREAD.points if point.place is not Place.FRAME))
+    result = simulate(split_only, "adaptive", steady(8e6), BUSY, seed=1)
+    assert result.outcomes["split"] > 200
+
+
+def test_over_a_thin_link_a_stream_fades_in_where_a_whole_key_would_be_late() -> None:
+    """6210 bytes at 16 kbyte/s are 388 ms: the first answers come before such a key could."""
+    scenario = Scenario(duration_s=8.0, fps=10.0, deadline_ms=400.0, edge_slowdown=2.0)
+    result = simulate(PLAN, "static:split/c/temporal-80", steady(128e3, delay_ms=30.0), scenario, seed=1)
+    answered = [each for each in result.frames if each.outcome is Outcome.SPLIT and each.hit]
+    assert len(answered) > 60
+    assert answered[0].fidelity < 0.9 * TEMPORAL.fidelity  # a part of the key
+    assert [each.fidelity for each in answered[-30:]] == pytest.approx([TEMPORAL.fidelity] * 30)
 
 
 # -- what goes wrong ----------------------------------------------------------------------------------------------

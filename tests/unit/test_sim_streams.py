@@ -109,10 +109,32 @@ def test_a_stream_fades_in_where_there_is_no_room() -> None:
     assert (key.size_bytes, key.level) == (3000, TEMPORAL.level - 8)
     assert key.kept == pytest.approx(sqrt(0.5))
     second = told.exchanged(room_bytes=2000)  # 600 of its own and 1400 of the 3000 that were left out
-    assert second.size_bytes == 2000 and second.kept == pytest.approx(sqrt(1 - 1600 / 6000))
+    assert second.size_bytes == 2000 and second.kept == pytest.approx(sqrt(4400 / 6000))
     third = told.exchanged(room_bytes=10_000)
     assert (third.size_bytes, third.level, third.kept) == (600 + 1600, TEMPORAL.level, 1.0)
     assert told.exchanged().size_bytes == 600
+
+
+def test_a_coarser_level_needs_less_and_a_finer_one_brings_what_it_has_more() -> None:
+    told = Told()
+    told.exchanged()
+    coarser = replace(TEMPORAL, level=72, payload_bytes=300.0, key_bytes=3000.0)
+    coded = told.stream.code(coarser, 1.0, inf)
+    assert (coded.size_bytes, coded.kept) == (300, 1.0)  # more is there than it asks for
+    told.stream.reset()
+    key = told.stream.code(coarser, 1.0, inf)
+    assert told.stream.send(key)
+    told.stream.answered(key, 0, 0)
+    finer = told.stream.code(TEMPORAL, 1.0, inf)
+    assert (finer.size_bytes, finer.kept) == (3000 + 600, 1.0)
+
+
+def test_changes_and_keys_grow_apart() -> None:
+    told = Told()
+    key = told.stream.code(TEMPORAL, 5.0, inf, key_scale=1.5)
+    assert key.size_bytes == 9000 and told.stream.send(key)
+    told.stream.answered(key, 0, 0)
+    assert told.stream.code(TEMPORAL, 0.5, inf, key_scale=1.5).size_bytes == 300
 
 
 def test_a_picture_stream_is_chained_and_another_level_is_a_key() -> None:

@@ -61,7 +61,7 @@ class Offers:
         yield from self._encoded(frame)
         if door.closed:
             return None
-        size = max(1, round(frame.point.payload_bytes * self._scale(frame)))
+        size = max(1, round(frame.point.payload_bytes * self._scale(frame, self._plan.spread(frame.point).size)))
         return door.send(str(frame.seq), frame.seq, frame.point, size, _terms(frame))
 
     def _by_stream(self, door: Door, frame: Frame) -> Generator[Wait, None, Request | None]:
@@ -77,14 +77,18 @@ class Offers:
             yield Wait(self._codec_free_ns)
         if stream.awaits_key:
             return None
-        coded = stream.code(point, self._scale(frame), room)
+        spread = self._plan.spread(point)
+        scale, key_scale = self._scale(frame, spread.size), self._scale(frame, spread.key)
+        coded = stream.code(point, scale, room, key_scale=key_scale)
         yield from self._encoded(frame, asked_ns=now_ns)
         if door.closed or not stream.send(coded):
             stream.lost(coded, broken=False, refused=False)
             return None
+        frame.kept = coded.kept
         if coded.level != point.level:
             point = frame.coarser = world.at_level(point, coded.level)
-        frame.kept = coded.kept
+            # All of it is there at that level, whatever was there before.
+            frame.kept = max(coded.kept, point.fidelity / frame.point.fidelity)
         part = StreamPart(stream.id, coded.number, coded.base)
         request = door.send(
             str(frame.seq),
@@ -108,9 +112,8 @@ class Offers:
         yield Wait(self._codec_free_ns)
         self._world.on_encoded(frame.point, (self._engine.now_ns - (now_ns if asked_ns is None else asked_ns)) / 1e6)
 
-    def _scale(self, frame: Frame) -> float:
-        """Size of this frame's payload against the mean."""
-        sigma = self._plan.spread(frame.point).size
+    def _scale(self, frame: Frame, sigma: float) -> float:
+        """Size of this frame's payload against the mean, where sizes are spread by `sigma`."""
         return math.exp(sigma * self._draws.size_z[frame.seq] - sigma * sigma / 2)
 
     # -- streams --------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ _Z95 = 1.6449
 _MOST_SIGMA = 1.0
 _FIRST_SIGMA = 0.03
 """Of times that no profile has a 95 % quantile of."""
+_KEY_SIGMA = 0.15
+"""Of keys where the plan has no codec without state to compare with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class Spread:
     edge: float = _FIRST_SIGMA
     encode: float = _FIRST_SIGMA
     size: float = 0.0
+    key: float = 0.0
+    """Of the size of what builds on nothing, for a codec with state."""
     decode: float = _FIRST_SIGMA
     cloud: float = _FIRST_SIGMA
     resume: float = _FIRST_SIGMA
@@ -60,6 +64,13 @@ def size_sigma(mean: float, p95: float) -> float:
     return min(_Z95 - math.sqrt(inner), _MOST_SIGMA) if inner > 0 else _MOST_SIGMA
 
 
+def _key_sigma(point: OperatingPoint, plan: PlanFile) -> float:
+    """As payloads of codecs without state are spread at the same place."""
+    alike = [row for row in plan.rows if row.codec and row.cut == point.cut and not row.key_bytes]
+    sigmas = sorted(size_sigma(row.bytes_mean, row.bytes_p95) for row in alike)
+    return sigmas[len(sigmas) // 2] if sigmas else _KEY_SIGMA
+
+
 def _spread(point: OperatingPoint, plan: PlanFile, profile: ProfileFile) -> Spread:
     def of(part: str) -> float:
         timing = profile.times.get(part)
@@ -77,6 +88,7 @@ def _spread(point: OperatingPoint, plan: PlanFile, profile: ProfileFile) -> Spre
         edge=of(f"head {point.cut}{suffix}"),
         encode=of(f"encode {row.point}"),
         size=size_sigma(row.bytes_mean, row.bytes_p95),
+        key=_key_sigma(point, plan) if point.key_bytes else 0.0,
         decode=of(f"decode {row.point}"),
         cloud=tail,
         resume=tail,

@@ -3,10 +3,11 @@
 A key to the pool opens it; the worker that answers is its home. While the key is under way nothing else goes. Every
 reply acknowledges its frame; after `CALM_FRAMES` without a loss each frame builds on the one before it.
 
-Sizes: a payload that builds on the frame `d` before takes `d^0.585` of one that builds on the last (a third fewer
-bytes where replies take two frames: docs/architecture.md), never more than a key. What a coarser payload leaves out
-is a debt that later ones bring; until then answers keep the root of the share that is there
-(`policy.payloads.fading_in`).
+Sizes: a change that builds on the frame `d` before takes `d^0.585` of one that builds on the last (a third fewer
+bytes where replies take two frames: docs/architecture.md), never more than a key. What a worker holds of the picture
+is counted in bytes of a key: a payload brings what the key at its level has more, and the change. If that is more
+than there is room for, it goes coarser, and what it leaves out is for later ones to bring; until then answers keep
+the root of the share that is there (`policy.payloads.fading_in`).
 """
 
 from __future__ import annotations
@@ -62,9 +63,8 @@ class Stream:
         self._key_under_way: int | None = None
         self._calm = 0
         self._level: int | None = None
-        self._owed: dict[int, float] = {}
-        """By number of a frame that may be built on: bytes that it left out."""
-        self._key_bytes = 1.0
+        self._held: dict[int, float] = {}
+        """By number of a frame that may be built on: what it has of the picture, in bytes of a key."""
 
     # -- sending --------------------------------------------------------------------------------------------------
 
@@ -79,38 +79,40 @@ class Stream:
     def awaits_key(self) -> bool:
         return self._key_under_way is not None and self._base is None
 
-    def code(self, point: OperatingPoint, scale: float, room_bytes: float) -> Coded:
-        """scale: size of this frame's payloads against the mean. room_bytes: coarser rather than larger."""
+    def code(self, point: OperatingPoint, scale: float, room_bytes: float, *, key_scale: float = 1.0) -> Coded:
+        """scale, key_scale: sizes of this frame's change, and of a key of it, against their means. room_bytes:
+        coarser rather than larger."""
         self._numbers += 1
         number = self._numbers
         base = self._base
         if self._chained and base is not None:
             base = None if self._level not in (None, point.level) else number - 1
         first = self._base is None
-        wanted = point.key_bytes * scale
-        if base is None:
-            self._key_bytes = wanted
-        else:
+        wanted = key_bytes = point.key_bytes * key_scale
+        held, change = 0.0, 0.0
+        if base is not None:
+            held = self._held.get(base, 0.0)
             change = point.payload_bytes * scale * max(1, number - base) ** _DISTANCE_POWER
-            wanted = min(change + self._owed.get(base, 0.0), wanted)
+            wanted = min(change + max(0.0, key_bytes - held), key_bytes)
         size, level = wanted, point.level
         if not self._chained and wanted > room_bytes:
             size = room_bytes
             level = max(0, point.level - math.ceil(_LEVELS_PER_HALF * math.log2(wanted / size)))
-        self._owe(number, min(wanted - size, self._key_bytes))
+        now_held = min(max(held + size - change, size), max(held, key_bytes))
+        self._hold(number, now_held)
         self._level = point.level
         if base is None and first:
             self._key_under_way = number
         trusted = not first and self._calm >= CALM_FRAMES and not self._chained
         if trusted:
             self._base = number
-        kept = math.sqrt(max(0.0, 1 - self._owed[number] / max(self._key_bytes, 1.0)))
+        kept = 1.0 if self._chained else math.sqrt(min(1.0, now_held / key_bytes))
         return Coded(max(1, round(size)), level, number, base, self._life, trusted, kept)
 
-    def _owe(self, number: int, left_out_bytes: float) -> None:
+    def _hold(self, number: int, held_bytes: float) -> None:
         oldest = number if self._base is None else self._base
-        self._owed = {at: owed for at, owed in self._owed.items() if at >= oldest}
-        self._owed[number] = left_out_bytes
+        self._held = {at: held for at, held in self._held.items() if at >= oldest}
+        self._held[number] = held_bytes
 
     def send(self, coded: Coded) -> bool:
         """False: the stream began anew while this was coded."""

@@ -40,7 +40,9 @@ class Worker:
         self._scenario = scenario
         self._draws = draws
         self._reply = reply
-        self._taken: dict[str, ServiceTime] = {}
+        whole_ms = max(point.cloud_ms for point in plan.points)
+        # Every worker hosts the whole model, whatever the plan's points: probes are for that.
+        self._taken = {"": ServiceTime(round(whole_ms * 1e6))}
         for point in plan.points:
             if point.remote and point.cut not in self._taken:
                 self._taken[point.cut] = ServiceTime(round((point.decode_ms + point.cloud_ms) * 1e6))
