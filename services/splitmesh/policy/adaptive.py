@@ -45,13 +45,15 @@ class Adaptive:
     def decide(self, *, world: World, seen: Observation) -> Decision:
         world.breaker.tick(seen.now_ns)
         now = world.at(seen.now_ns)
-        awaited = self._awaited(world, seen)
+        coming = self._coming(world, seen.now_ns)
+        awaited = self._awaited(world, coming)
         worth = Worth(
             world, now, seen, incumbent=world.by_name.get(self._incumbent), budget=self._budget(seen.frame_period_ms)
         )
+        points = self._remote_points(world, now, seen, coming, awaited=awaited)
         remotes: list[Forecast] = []
         for place in (Place.SPLIT, Place.FRAME):
-            remotes += worth.of_remote(place, self._remote_points(place, world, now, seen, awaited=awaited))
+            remotes += worth.of_remote(place, [point for point in points if point.place is place])
         remotes.sort(key=_by_utility)
         here = self._here(worth, world, seen, remotes)
         kept, held = self._hold(remotes, awaited=awaited)
@@ -66,17 +68,18 @@ class Adaptive:
     # -- what may be chosen ---------------------------------------------------------------------------------------
 
     def _remote_points(
-        self, place: Place, world: World, now: Moment, seen: Observation, *, awaited: bool
+        self, world: World, now: Moment, seen: Observation, coming: set[tuple[str, str]], *, awaited: bool
     ) -> list[OperatingPoint]:
+        """No stream whose key is under way, nor one that would need a key while another's is awaited."""
         if not world.breaker.closed or now.stalled_ms > _STALL_MS:
             return []
+        needs_key, only = world.payloads.needs_key, self._only
         return [
             point
             for point in world.points
-            if point.place is place
-            and (place is Place.FRAME or now.resumable(point, seen))
-            and point.name.startswith(self._only)
-            and (not point.key_bytes or self._stream_open(point, world, seen, awaited=awaited))
+            if (point.place is Place.FRAME or (point.place is Place.SPLIT and now.resumable(point, seen)))
+            and not (point.key_bytes and ((point.cut, point.codec) in coming or (awaited and needs_key(point))))
+            and (not only or point.name.startswith(only))
         ]
 
     def _here(self, worth: Worth, world: World, seen: Observation, remotes: Sequence[Forecast]) -> list[Forecast]:
@@ -89,10 +92,6 @@ class Adaptive:
         best_remote = remotes[0].utility if remotes else 0.0
         track = max((f.utility for f in forecasts), default=best_remote)
         return forecasts + worth.of_local(wholes, best_remote=best_remote, track=track)
-
-    def _stream_open(self, point: OperatingPoint, world: World, seen: Observation, *, awaited: bool) -> bool:
-        """A stream whose key is under way is not, nor one that would need a key while another's is awaited."""
-        return not self._comes(point, world, seen) and not (awaited and world.payloads.needs_key(point))
 
     # -- the uplink budget ----------------------------------------------------------------------------------------
 
@@ -134,16 +133,18 @@ class Adaptive:
             return self._take(best), False
         return incumbent, True
 
-    def _awaited(self, world: World, seen: Observation) -> bool:
+    def _awaited(self, world: World, coming: set[tuple[str, str]]) -> bool:
         """The incumbent's key is under way: others stand in for it until it is there, and are not held to."""
-        return bool(self._incumbent) and self._comes(world.by_name[self._incumbent], world, seen)
+        incumbent = world.by_name.get(self._incumbent)
+        return incumbent is not None and bool(incumbent.key_bytes) and (incumbent.cut, incumbent.codec) in coming
 
-    def _comes(self, point: OperatingPoint, world: World, seen: Observation) -> bool:
-        """A key of that stream is under way, or decided on and not sent yet."""
-        reference = world.payloads.reference(point)
-        if reference is not Reference.NONE:
-            return reference is Reference.COMING
-        return seen.now_ns < self._keys_due_ns.get((point.cut, point.codec), 0)
+    def _coming(self, world: World, now_ns: int) -> set[tuple[str, str]]:
+        """The streams, by cut and codec, whose key is under way, or decided on and not sent yet."""
+        coming = world.payloads.streams(Reference.COMING)
+        for stream, due_ns in self._keys_due_ns.items():
+            if now_ns < due_ns and world.payloads.reference_of(stream) is Reference.NONE:
+                coming.add(stream)
+        return coming
 
     def _promise(self, point: OperatingPoint, world: World, seen: Observation) -> None:
         """If this frame will bring a key, the next ones need not bring theirs while it is made."""

@@ -72,7 +72,7 @@ class LatenessEstimator:
         self._decay = 0.5 ** (1 / half_life)
         self._newest_ns = 0
         self._odds = np.zeros(0)
-        """`exp(k·r)` of each residual r, k the kernel's steepness."""
+        """`exp(−k·r)` of each residual r, k the kernel's steepness."""
         self._weights = np.zeros(0)
         """Of each residual, when the newest came."""
         self._total = 0.0
@@ -85,10 +85,10 @@ class LatenessEstimator:
         residual = min(max(math.log(actual_ms / predicted_ms), -self._MOST), self._MOST)
         self._residuals.append(residual)
         older = len(self._residuals) - 1
-        fade = self._decay * 0.5 ** ((now_ns - self._newest_ns) / self._FADE_NS) if older else 0.0
+        fade = self._decay * 0.5 ** (max(0, now_ns - self._newest_ns) / self._FADE_NS) if older else 0.0
         self._newest_ns = now_ns
         self._weights = np.append(fade * self._weights[len(self._weights) - older :], 1.0)
-        self._odds = np.append(self._odds[len(self._odds) - older :], math.exp(self._STEEPNESS * residual))
+        self._odds = np.append(self._odds[len(self._odds) - older :], math.exp(-self._STEEPNESS * residual))
         self._total = float(self._weights.sum())
         self._surely_in = math.exp(-max(self._residuals) - self._FAR)
         self._surely_late = math.exp(-min(self._residuals) + self._FAR)
@@ -114,9 +114,9 @@ class LatenessEstimator:
     def _weights_below(self, ratios: Sequence[float]) -> list[float]:
         """Weight of the residuals with which T stays within the budget, for each T̂ / budget."""
         least, most = self._surely_in, self._surely_late
-        # With x = -ln(ratio), 1 / (1 + exp(-k·(x - r))) is 1 / (1 + ratio**k · exp(k·r)).
+        # With x = -ln(ratio), 1 / (1 + exp(-k·(x - r))) is exp(-k·r) / (ratio**k + exp(-k·r)).
         unsure = [[ratio**self._STEEPNESS] for ratio in ratios if least <= ratio <= most]
         if not unsure:
             return [self._total if ratio < least else 0.0 for ratio in ratios]
-        weights = iter((1 / (1 + np.array(unsure) * self._odds) @ self._weights).tolist())
+        weights = iter((1 / (np.array(unsure) + self._odds) @ (self._weights * self._odds)).tolist())
         return [self._total if r < least else 0.0 if r > most else next(weights) for r in ratios]

@@ -84,6 +84,14 @@ class Payloads:
             return Reference.ALIVE
         return self._references.get((point.cut, point.codec), Reference.NONE)
 
+    def reference_of(self, stream: tuple[str, str]) -> Reference:
+        """Of the stream of that cut and codec."""
+        return self._references.get(stream, Reference.NONE)
+
+    def streams(self, reference: Reference) -> set[tuple[str, str]]:
+        """Cut and codec of those whose reference is such."""
+        return {stream for stream, known in self._references.items() if known is reference}
+
     def needs_key(self, point: OperatingPoint) -> bool:
         """The next payload of `point` will build on nothing."""
         if not point.key_bytes:

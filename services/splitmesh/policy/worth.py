@@ -97,7 +97,8 @@ class Worth:
         if not points:
             return []
         later = self._once(place, points, key=False)
-        keyed = [index for index, point in enumerate(points) if self._world.payloads.needs_key(point)]
+        needs_key = self._world.payloads.needs_key
+        keyed = [index for index, point in enumerate(points) if point.key_bytes and needs_key(point)]
         if not keyed:
             return later
         begun = [self.entering(points[index]) for index in keyed]
