@@ -81,6 +81,8 @@ def test_the_histories_go_everywhere() -> None:
     places = Counter(decision.point.place for decision in made)
     assert len(places) == 4 and min(places.values()) > 200, places
     said = (", a key of", " parts first", "held by hysteresis", "; breaker", "; link stalled")
+    chances = [f.p_hit for decision in made for f in (decision.chosen, *decision.runners_up)]
+    assert min(chances) >= 0 and 0.999 < max(chances) <= 1
     counts = {word: sum(word in decision.reason for decision in made) for word in said}
     assert min(counts.values()) > 10, counts
 

@@ -107,9 +107,12 @@ class LatenessEstimator:
             return priors
         faded = 0.5 ** (max(0, now_ns - self._newest_ns) / self._FADE_NS)
         known = faded * self._total + self._PRIOR_WEIGHT
-        below, prior = faded / known, self._PRIOR_WEIGHT / known
-        weighed = zip(self._weights_below(ratios), priors, strict=True)
-        return [below * weight + prior * each for weight, each in weighed]
+        below = self._weights_below(ratios)
+        # Rounding may leave a certainty one unit above itself.
+        return [
+            min(1.0, (faded * weight + self._PRIOR_WEIGHT * prior) / known)
+            for weight, prior in zip(below, priors, strict=True)
+        ]
 
     def _weights_below(self, ratios: Sequence[float]) -> list[float]:
         """Weight of the residuals with which T stays within the budget, for each T̂ / budget."""
