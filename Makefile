@@ -13,7 +13,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup lab test unit ci lint format type proto proto-write fuzz check-arm check-weights ship-plan integration e2e \
-	bench bench-coders bench-lab bench-thin bench-overhead bench-track bench-codec bench-codec-speed bench-shift bench-link models-report \
+	bench bench-coders bench-lab bench-thin bench-overhead bench-decide bench-track bench-codec bench-codec-speed bench-shift bench-link models-report \
 	soak docs lock lock-upgrade clean
 
 help: ## Show this list.
@@ -107,7 +107,7 @@ ship-plan: $(STAMP) ## Measure the plan that ships with the default model anew. 
 
 # -- measurements: each writes JSON and PNG under bench/results/ ----------------------------------------------------
 
-bench: bench-codec-speed bench-codec bench-shift bench-track bench-link bench-overhead bench-thin bench-lab ## All benchmarks.
+bench: bench-codec-speed bench-codec bench-shift bench-track bench-link bench-overhead bench-decide bench-thin bench-lab ## All benchmarks.
 
 bench-lab: $(STAMP) ## The adaptive policy against the fixed ones, over the lab's link.
 	@$(BIN)/python -m bench.lab $(ARGS)
@@ -117,6 +117,9 @@ bench-thin: $(STAMP) ## Detection over 64 kbit/s: features against every frame c
 
 bench-overhead: $(STAMP) ## What decisions, codecs and telemetry cost per frame.
 	@$(BIN)/python -m bench.overhead $(ARGS)
+
+bench-decide: $(STAMP) ## What one decision of the adaptive policy costs, by operating points and workers.
+	@$(BIN)/python -m bench.decide_cost $(ARGS)
 
 bench-coders: $(STAMP) ## Entropy coders for feature planes: bytes, and time per symbol.
 	@$(BIN)/python -m bench.entropy_coders $(ARGS)

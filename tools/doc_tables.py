@@ -190,6 +190,28 @@ def overhead() -> str:
     return f"{table}\n\n{report['model']}; medians of {rounds} rounds of {frames} frames, {threads} model thread(s)."
 
 
+def decide() -> str:
+    report = result("decide")
+    if report is None:
+        return not_run("bench-decide")
+    rows = [
+        (
+            str(row["points"]),
+            str(row["workers"]),
+            row["streams"],
+            f"{row['cpu_p50_us']:.0f}",
+            f"{row['cpu_p99_us']:.0f}",
+            f"{row['p50_yardsticks']:.1f}",
+            f"{row['p99_yardsticks']:.1f}",
+        )
+        for row in report["rows"]
+    ]
+    head = ("points", "workers", "streams", "p50 µs", "p99 µs", "p50 in yardsticks", "p99 in yardsticks")
+    unit = statistics.median(row["yardstick_us"] for row in report["rows"])
+    machine = f"Yardstick {unit:.1f} µs; Python {report['python']}, {report['machine']}."
+    return f"{markdown(head, rows, text_columns=0)}\n\n{machine}"
+
+
 def lab() -> str:
     report = result("lab")
     if report is None:
@@ -221,6 +243,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "track": track,
     "link": link,
     "overhead": overhead,
+    "decide": decide,
     "lab": lab,
     "models": models,
 }
