@@ -16,6 +16,7 @@ import numpy as np
 from splitmesh.errors import SettingsError
 from splitmesh.policy.point import Place
 from splitmesh.provision.link.trace import LinkTrace
+from splitmesh.sim.oracle import ORACLES, foresee
 from splitmesh.sim.plan import SimPlan
 from splitmesh.sim.result import Figures
 from splitmesh.sim.run import simulate
@@ -23,6 +24,7 @@ from splitmesh.sim.scenario import Scenario
 
 STATIC_BEST = "static-best"
 """The static policy of highest utility on that very trace, found by trying all: nobody could know it beforehand."""
+BEST_ORACLE = "oracle-horizon"
 VERSION = 1
 # 97.5 % quantile of Student's t by degrees of freedom from 1; beyond, the normal one is within 3 %.
 _T975 = (
@@ -91,7 +93,9 @@ class PolicyComparison:
             "traces": {
                 name: {
                     "link": wanted.traces[name].describe(),
-                    "policies": {policy: _row(runs) for policy, runs in by_policy.items()},
+                    "policies": {
+                        policy: _row(runs, by_policy.get(BEST_ORACLE)) for policy, runs in by_policy.items()
+                    },
                 }
                 for name, by_policy in self.runs.items()
             },
@@ -165,11 +169,14 @@ def _tried(policy: str, wanted: Wanted) -> tuple[str, ...]:
 
 def _run(wanted: Wanted, policy: str, trace: LinkTrace, seed: int) -> Figures:
     scenario = replace(wanted.scenario, trace_start_s=start_s(trace, seed, wanted.seeds))
-    return simulate(wanted.plan_of(policy), policy, trace, scenario, seed=seed).figures()
+    plan = wanted.plan_of(policy)
+    if policy in ORACLES:
+        return foresee(plan, trace, scenario, seed=seed, width=ORACLES[policy]).figures()
+    return simulate(plan, policy, trace, scenario, seed=seed).figures()
 
 
-def _row(runs: Runs) -> dict[str, Any]:
-    """Means over seeds; decisions and outcomes summed up."""
+def _row(runs: Runs, oracle: Runs | None) -> dict[str, Any]:
+    """Means over seeds; decisions and outcomes summed up. oracle: what utilities are held against, if it ran."""
     figures = [asdict(each) for each in runs.figures]
 
     def mean(name: str) -> float:
@@ -190,7 +197,7 @@ def _row(runs: Runs) -> dict[str, Any]:
         "latency_ms": latency_ms,
         "bytes_per_frame": mean("bytes_per_frame"),
         "switches_per_min": mean("switches_per_min"),
-        "oracle_ratio": None,
+        "oracle_ratio": mean("utility") / float(np.mean(oracle.utilities)) if oracle else None,
         "ci95": interval95(runs.utilities),
         "point": runs.point or None,
         "decisions": total("decisions"),

@@ -23,6 +23,7 @@ from splitmesh.policy.baselines import make_policy
 from splitmesh.provision.link.trace import LinkTrace
 from splitmesh.settings.units import parse_seconds
 from splitmesh.sim.compare import STATIC_BEST, PolicyComparison, Wanted, compare
+from splitmesh.sim.oracle import ORACLES
 from splitmesh.sim.plan import SimPlan, sim_plan
 from splitmesh.sim.scenario import Scenario
 
@@ -128,7 +129,8 @@ def policy(
 
     \b
     Policies: adaptive, local, cloud, track, static:<operating point>, only:<beginning of points' names>, neurosurgeon
-    and others after published ones, and static-best: in hindsight the best operating point for that very trace.
+    and others after published ones; static-best: in hindsight the best operating point for that very trace;
+    oracle-greedy and oracle-horizon, which know the link and all luck beforehand (some ten seconds a minute).
 
     \b
     Examples:
@@ -180,7 +182,7 @@ def _plans(bundle: Bundle) -> Callable[[str], SimPlan]:
 def _check(wanted: Wanted) -> None:
     """A wrong name shall fail before the work. Raises SettingsError."""
     for name in wanted.policies:
-        if name != STATIC_BEST:
+        if name != STATIC_BEST and name not in ORACLES:
             make_policy(name, wanted.plan_of(name).points)
 
 

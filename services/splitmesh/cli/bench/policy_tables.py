@@ -9,7 +9,7 @@ from rich.text import Text
 
 from splitmesh.sim.compare import PolicyComparison
 
-_COLUMNS = ("utility", "±95 %", "hit", "fidelity", "p50 ms", "p95 ms", "p99 ms", "bytes", "switches")
+_COLUMNS = ("utility", "±95 %", "of oracle", "hit", "fidelity", "p50 ms", "p95 ms", "p99 ms", "bytes", "switches")
 _NOTE = (
     "Bytes: per captured frame, with messages and probes. Latency: frames without an answer count until they were "
     "given up. Switches: changes of the operating point, a minute. ±95 %: over seeds; between policies of one seed "
@@ -34,6 +34,7 @@ def show_policies(console: Console, comparison: PolicyComparison) -> None:
                 f"  {policy}",
                 utility,
                 "–" if row["ci95"] is None else f"{(row['ci95'][1] - row['ci95'][0]) / 2:.4f}",
+                "" if row["oracle_ratio"] is None else f"{row['oracle_ratio']:.3f}",
                 f"{row['hit']:.4f}",
                 f"{row['fidelity']:.4f}",
                 *(f"{latency[key]:.1f}" for key in ("p50", "p95", "p99")),
