@@ -35,7 +35,7 @@ COMMANDS: dict[str, _Entry] = {
     "link": _Entry("splitmesh.cli.run:link", "Run", "A TCP relay that behaves like a real uplink"),
     "models": _Entry("splitmesh.cli.models:models", "Prepare", "List, fetch and inspect models"),
     "plan": _Entry("splitmesh.cli.plan.command:plan", "Prepare", "Cut, profile and calibrate a model"),
-    "bench": _Entry("splitmesh.cli.bench.command:bench", "Prepare", "Compare codecs on your own footage"),
+    "bench": _Entry("splitmesh.cli.bench.command:bench", "Prepare", "Compare codecs on footage, policies over links"),
     "why": _Entry("splitmesh.cli.why:why", "Ask", "The story of one frame: decision, prediction, spans"),
     "config": _Entry("splitmesh.cli.config:config", "Ask", "Every setting: its value and where it comes from"),
     "doctor": _Entry("splitmesh.cli.doctor:doctor", "Ask", "What works on this machine, and what does not"),
