@@ -83,7 +83,9 @@ def _video(url: str, preparer: Preparer, consecutive: int, spread: int) -> list[
         try:
             info = video.wait_opened(_OPEN_S)
             row = _take(video, preparer, consecutive, every=1)
-            further = [] if info.live or not spread else _take(video, preparer, spread, every=_stride(info, consecutive, spread))
+            further = []
+            if spread and not info.live:
+                further = _take(video, preparer, spread, every=_stride(info, consecutive, spread))
         except TimeoutError as exc:
             raise SourceError("the source brings no frames", url=url, retryable=True) from exc
     if not row:
