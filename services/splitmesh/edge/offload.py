@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from splitmesh.bus.base import Bus, Subscription
 from splitmesh.edge.peers import Peers
 from splitmesh.edge.tables import TableSender
-from splitmesh.edge.verdict import Verdict
 from splitmesh.errors import BusError, BusUnavailable, MeshError, WireError
 from splitmesh.frames.answer import Answer
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.policy.point import OperatingPoint
+from splitmesh.policy.verdict import Verdict
 from splitmesh.policy.world import RemoteTimes, World
 from splitmesh.wire import subjects
 from splitmesh.wire.headers import MAX_BUDGET_US
@@ -215,7 +215,9 @@ class Offloader:
             probe=terms.probe,
         )
         sent_ns = time.monotonic_ns()
-        timer = asyncio.get_running_loop().call_later((terms.deadline_ns - sent_ns) / 1e9, verdict.deadline_passed)
+        timer = asyncio.get_running_loop().call_later(
+            (terms.deadline_ns - sent_ns) / 1e9, lambda: verdict.deadline_passed(time.monotonic_ns())
+        )
         try:
             message = await bus.request(subject, raw, timeout_s=_REPLY_TIMEOUT_S)
             now_ns = time.monotonic_ns()

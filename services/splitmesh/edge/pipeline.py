@@ -31,6 +31,7 @@ from splitmesh.frames.answer import Answer
 from splitmesh.frames.outcome import Outcome
 from splitmesh.policy.fallback import Fallback, FallbackChoice, choose_fallback
 from splitmesh.policy.point import Place
+from splitmesh.policy.verdict import CENSORED
 from splitmesh.policy.world import World
 
 _log = logging.getLogger(__name__)
@@ -38,8 +39,6 @@ _log = logging.getLogger(__name__)
 _TRACK_MARGIN_NS = 6_000_000
 """On one core, nine in ten results reach the loop within 4.6 ms of a model run's end; the timer is no quicker."""
 _GRACE_NS = 2_000_000_000
-_CENSORED = 1.25
-"""A run that was given up is entered as having taken this many times the time waited."""
 
 
 class Pipeline:
@@ -88,7 +87,7 @@ class Pipeline:
         else:
             self._settle_tracked(frame, "the local run was late")
             now_ns = time.monotonic_ns()
-            late_ms = (now_ns - frame.decided_ns) / 1e6 * _CENSORED
+            late_ms = (now_ns - frame.decided_ns) / 1e6 * CENSORED
             self._world.on_result(Place.LOCAL, late_ms, frame.decision.chosen.predicted_ms, now_ns)
             self._refresh_from(frame, job, "local", Outcome.LOCAL)
 

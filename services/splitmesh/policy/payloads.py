@@ -131,7 +131,8 @@ def coarser_at_will(point: OperatingPoint) -> bool:
 def fading_in(point: OperatingPoint, key_bytes: float, room_bytes: float) -> tuple[OperatingPoint, float]:
     """(`point` as it is while a key of `key_bytes` comes in payloads of `room_bytes`, how many of these it takes).
 
-    Levels that halve a key cost some quarter of the answers: measured on detectors from 0.97 downwards.
+    Fidelity goes with the root of the part, a guess on the safe side: a plan of the default detector keeps 0.97 with
+    keys of 4.2 kB and 0.81 with keys of 2.3 kB.
     """
     if room_bytes >= key_bytes:
         return point, 1.0

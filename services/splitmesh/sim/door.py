@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from splitmesh.policy.point import OperatingPoint
+from splitmesh.policy.verdict import Verdict
 from splitmesh.policy.world import World
 from splitmesh.provision.link.trace import LinkTrace
 from splitmesh.sim.draws import Draws
@@ -19,7 +20,6 @@ from splitmesh.sim.path import Path
 from splitmesh.sim.plan import SimPlan
 from splitmesh.sim.request import Reply, Request, Said, StreamPart
 from splitmesh.sim.scenario import Scenario
-from splitmesh.sim.verdict import Verdict
 from splitmesh.sim.workers import HEARTBEAT_NS, NOTHING, Pool, Worker
 
 _REPLY_TIMEOUT_NS = 5_000_000_000

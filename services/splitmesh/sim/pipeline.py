@@ -15,6 +15,7 @@ from typing import Any
 from splitmesh.frames.outcome import Outcome
 from splitmesh.policy.fallback import Fallback, choose_fallback
 from splitmesh.policy.point import OperatingPoint, Place
+from splitmesh.policy.verdict import CENSORED
 from splitmesh.policy.world import World
 from splitmesh.sim.device import Device, Job
 from splitmesh.sim.draws import Draws
@@ -25,7 +26,6 @@ from splitmesh.sim.offers import Offers
 from splitmesh.sim.plan import SimPlan
 from splitmesh.sim.request import Request, Said
 from splitmesh.sim.scenario import Scenario, slowed
-from splitmesh.sim.verdict import CENSORED
 
 _TRACK_MARGIN_NS = 6_000_000
 _GRACE_NS = 2_000_000_000

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
 from splitmesh.policy.point import Place
 from splitmesh.policy.world import World
 
-_CENSORED = 1.25
-"""A reply that has not come by the deadline is entered as having taken this many times the time waited."""
+CENSORED = 1.25
+"""What has not come by the deadline is entered as having taken this many times the time waited."""
 
 
 class Verdict:
-    """Times are monotonic ns of this edge. `probe`: nothing is learnt about lateness."""
+    """Times are ns of the clock that `world` is told. `probe`: nothing is learnt about lateness."""
 
     def __init__(
         self, world: World, place: Place, *, decided_ns: int, deadline_ns: int, predicted_ms: float, probe: bool
@@ -36,10 +34,9 @@ class Verdict:
         elif self._promised:
             self._world.breaker.on_miss(now_ns)
 
-    def deadline_passed(self) -> None:
-        now_ns = time.monotonic_ns()
+    def deadline_passed(self, now_ns: int) -> None:
         if not self._given and self._promised:
-            self._give(now_ns, _CENSORED)
+            self._give(now_ns, CENSORED)
             self._world.breaker.on_miss(now_ns)
 
     def failed(self, now_ns: int) -> None:
@@ -47,7 +44,7 @@ class Verdict:
         self.refused(now_ns, of_peer=True)
 
     def refused(self, now_ns: int, *, of_peer: bool) -> None:
-        """`of_peer`: the worker, not this request, is the trouble."""
+        """`of_peer`: the worker, or the lack of one, is the trouble, and not this request."""
         if not self._given:
             self._given = True
             if of_peer:

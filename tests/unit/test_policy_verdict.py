@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from splitmesh.edge.verdict import Verdict
 from splitmesh.policy.breaker import BreakerState
 from splitmesh.policy.point import OperatingPoint, Place
+from splitmesh.policy.verdict import Verdict
 from splitmesh.policy.world import World
 
 MS = 1_000_000
@@ -39,7 +39,7 @@ def test_only_what_was_expected_in_time_can_break_the_breaker(predicted_ms: floa
     made = world()
     for _ in range(6):
         given, deadline_ns = verdict(made, predicted_ms)
-        given.deadline_passed()
+        given.deadline_passed(time.monotonic_ns())
         given.answered(deadline_ns + 300 * MS)
         given.failed(deadline_ns + 400 * MS)
     assert (made.breaker.state is BreakerState.OPEN) == opens
@@ -50,7 +50,7 @@ def test_six_offers_without_any_reply_open_it_in_any_case(predicted_ms: float) -
     made = world()
     for _ in range(6):
         given, deadline_ns = verdict(made, predicted_ms)
-        given.deadline_passed()
+        given.deadline_passed(time.monotonic_ns())
         given.failed(deadline_ns + 5000 * MS)
     assert made.breaker.state is BreakerState.OPEN
 
@@ -60,7 +60,7 @@ def test_a_late_key_teaches_how_late_it_was_and_not_how_early_it_was_given_up() 
     before = made.lateness[Place.SPLIT].p_within(800.0, 700.0, time.monotonic_ns())
     for _ in range(20):
         given, deadline_ns = verdict(made, 800.0)
-        given.deadline_passed()
+        given.deadline_passed(time.monotonic_ns())
         given.answered(deadline_ns + 600 * MS)
     assert made.lateness[Place.SPLIT].p_within(800.0, 700.0, time.monotonic_ns()) < before
 
