@@ -243,7 +243,7 @@ def test_while_a_key_is_under_way_no_other_stream_begins() -> None:
 
 def test_bytes_that_the_link_has_time_for_cost_nothing() -> None:
     """Half of a frame period on the link is free: a finer level is taken for the little that it is better."""
-    finer = replace(FLOW, name="split/c/temporal-84", level=84, fidelity=0.974, payload_bytes=900.0)
+    finer = replace(FLOW, name="split/c/temporal-84", level=84, fidelity=0.972, payload_bytes=900.0)
     w = world(FLOW, finer, bandwidth_bps=200_000.0)
     w.payloads.on_reference("temporal", "c", Reference.ALIVE)
     assert Adaptive(only="split").decide(world=w, seen=settled(w)).point is finer
