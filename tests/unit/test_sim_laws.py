@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).parent))
 from sim_values import POINTS, SPREAD
 
 LENGTH_S = 3.0
+CODED_MS = 10.0
 starts = st.floats(0, LENGTH_S)
 lengths = st.floats(0.01, LENGTH_S)
 rates = st.sampled_from([0.0, 3e4, 3e5, 3e6, 3e7])
@@ -53,7 +54,8 @@ def test_every_frame_ends_once_and_runs_repeat(policy: str, link: LinkTrace, sce
         assert 0 <= each.fidelity <= 1
         assert each.hit == (each.outcome.answered and each.latency_ms <= scenario.deadline_ms)
         assert scenario.prepare_ms <= each.latency_ms + 1e-6
-        assert each.latency_ms <= scenario.deadline_ms + 2000.0 + 1e-6
+        # A head that was done within the last moments of the grace is still coded before its frame is given up.
+        assert each.latency_ms <= scenario.deadline_ms + 2000.0 + CODED_MS
     figures = result.figures()
     assert 0 <= figures.utility <= min(figures.hit, figures.fidelity) <= 1
     assert simulate(SPREAD, policy, link, scenario, seed=seed) == result

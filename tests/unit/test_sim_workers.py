@@ -10,7 +10,7 @@ import pytest
 
 from splitmesh.sim.draws import draw
 from splitmesh.sim.engine import Engine
-from splitmesh.sim.request import Reply, Request, Said, StreamPart
+from splitmesh.sim.request import Reply, Request, Said, Sender, StreamPart
 from splitmesh.sim.scenario import Loss, Scenario
 from splitmesh.sim.workers import Pool
 
@@ -28,7 +28,9 @@ class Rig:
         self.engine = Engine()
         self.replies: list[tuple[str, Said, float, int]] = []
         self.times: dict[str, Reply] = {}
-        self.pool = Pool(self.engine, PLAN, scenario, draw(scenario, 0), self._reply)
+        self.pool = Pool(self.engine, PLAN, scenario)
+        self.sender = Sender(0, draw(scenario, 0), self._reply)
+        self.requests: dict[str, Request] = {}
 
     def _reply(self, request: Request, reply: Reply) -> None:
         self.replies.append((request.id, reply.said, self.engine.now_ns / MS, reply.worker))
@@ -38,7 +40,9 @@ class Rig:
         self, id: str, at_ms: float, budget_ms: float, *, home: int = -1, part: StreamPart | None = None
     ) -> None:
         point = JPEG if part is None else TEMPORAL
-        request = Request(id, 0, point, 1000, 1210, 0, round(budget_ms * MS), home, part)
+        request = self.requests[id] = Request(
+            id, self.sender, 0, point, 1000, 1210, 0, round(budget_ms * MS), home, part
+        )
         self.engine.at(round(at_ms * MS), lambda: self.pool.take(request))
 
     def run(self) -> list[tuple[str, Said, float, int]]:
@@ -75,8 +79,8 @@ def test_a_cancelled_request_that_waits_is_refused_and_one_that_runs_is_answered
     rig = Rig()
     rig.arrives("a", 0, 500)
     rig.arrives("b", 0, 500)
-    rig.engine.at(5 * MS, lambda: rig.pool.cancel("a"))
-    rig.engine.at(6 * MS, lambda: rig.pool.cancel("b"))
+    rig.engine.at(5 * MS, lambda: rig.pool.cancel(rig.requests["a"]))
+    rig.engine.at(6 * MS, lambda: rig.pool.cancel(rig.requests["b"]))
     assert rig.run() == [("b", Said.CANCELLED, 6.0, 0), ("a", Said.ANSWER, 17.0, 0)]
 
 

@@ -6,6 +6,7 @@ beside the workers.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,14 +14,12 @@ from functools import partial
 from splitmesh.policy.point import OperatingPoint
 from splitmesh.policy.verdict import Verdict
 from splitmesh.policy.world import World
-from splitmesh.provision.link.trace import LinkTrace
 from splitmesh.sim.draws import Draws
 from splitmesh.sim.engine import Engine
-from splitmesh.sim.path import Path
-from splitmesh.sim.plan import SimPlan
-from splitmesh.sim.request import Reply, Request, Said, StreamPart
+from splitmesh.sim.path import Lane, Uplink
+from splitmesh.sim.request import Reply, Request, Said, Sender, StreamPart
 from splitmesh.sim.scenario import Scenario
-from splitmesh.sim.workers import HEARTBEAT_NS, NOTHING, Pool, Worker
+from splitmesh.sim.workers import NOTHING, Pool
 
 _REPLY_TIMEOUT_NS = 5_000_000_000
 _ECHO_NS = 400_000_000
@@ -44,43 +43,42 @@ class Terms:
 
 
 class Door:
-    """One edge's. `seed`: of the link's jitter."""
+    """One edge's. `number`: no other edge of the pool has it. Others may share `uplink` and `pool`."""
 
     def __init__(
         self,
         engine: Engine,
         world: World,
-        plan: SimPlan,
-        trace: LinkTrace,
+        uplink: Uplink,
+        pool: Pool,
         scenario: Scenario,
         draws: Draws,
         *,
-        seed: int,
+        number: int = 0,
     ) -> None:
-        if scenario.outages:
-            begin_s = scenario.trace_start_s
-            trace = trace.with_outages([replace(o, start_s=begin_s + o.start_s) for o in scenario.outages])
         self._engine = engine
         self._world = world
         self._scenario = scenario
-        self._trace = trace
-        self._up = Path(trace, start_s=scenario.trace_start_s, seed=seed)
-        self._down = Path(trace.downlink(), start_s=scenario.trace_start_s, seed=seed + 1)
-        self.pool = Pool(engine, plan, scenario, draws, self._replied)
+        self._uplink = uplink
+        self._up, self._down = Lane(uplink.up), uplink.down
+        self._pool = pool
+        self._sender = Sender(number, draws, self._replied)
         self._seen_ns: dict[int, int] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._echoes = 0
         self.uplink_bytes = 0
         """Payloads and what messages add, probes among them; without echoes."""
-        for worker in self.pool.workers:
-            self._beat(worker)
+        self.requests = 0
+        self.refusals: Counter[Said] = Counter()
+        """Replies without an answer, and requests without a reply."""
+        pool.hears.append(self._beat)
         engine.at(_ECHO_NS, self._echo)
 
     @property
     def closed(self) -> bool:
         """The broker is gone, or too much waits for the link already: nothing can be sent."""
         now_ns = self._engine.now_ns
-        if self._trace.cut_at(self._scenario.trace_start_s + now_ns / 1e9):
+        if self._uplink.cut_at(now_ns):
             return True
         return self._up.queued_bytes(now_ns) > self._scenario.queue_bytes
 
@@ -106,7 +104,9 @@ class Door:
         key = part is not None and part.base is None
         message_bytes = payload_bytes + round(self._world.payloads.around(point, key=key))
         budget_ns = max(0, terms.deadline_ns - now_ns)
-        request = Request(id, frame, point, payload_bytes, message_bytes, now_ns, budget_ns, home, part)
+        id = f"{self._sender.number}.{id}"
+        request = Request(id, self._sender, frame, point, payload_bytes, message_bytes, now_ns, budget_ns, home, part)
+        self.requests += 1
         self._world.on_sent(
             id, point, payload_bytes, now_ns, message_bytes=message_bytes, is_key=key, coarser=coarser
         )
@@ -119,24 +119,26 @@ class Door:
             predicted_ms=terms.predicted_ms,
             probe=terms.probe,
         )
-        self._cross(self._up, message_bytes, partial(self.pool.take, request))
+        self._crossed(self._up.send(message_bytes, now_ns), partial(self._pool.take, request))
         self._engine.at(terms.deadline_ns, lambda: verdict.deadline_passed(self._engine.now_ns))
         self._engine.at(now_ns + _REPLY_TIMEOUT_NS, lambda: self._timed_out(request))
         return request
 
-    def cancel(self, id: str) -> None:
+    def cancel(self, request: Request) -> None:
         """Tell the workers that the frame has its result."""
-        self._cross(self._up, _CANCEL_BYTES, partial(self.pool.cancel, id))
+        self._crossed(self._up.send(_CANCEL_BYTES, self._engine.now_ns), partial(self._pool.cancel, request))
 
     # -- what comes back ------------------------------------------------------------------------------------------
 
-    def _cross(self, path: Path, size_bytes: int, then: Callable[[], None]) -> None:
-        out_ns = path.send(size_bytes, self._engine.now_ns)
+    def _crossed(self, out_ns: int | None, then: Callable[[], None]) -> None:
         if out_ns is not None:
             self._engine.at(out_ns + _LAN_NS, then)
 
+    def _comes_down(self, size_bytes: int, then: Callable[[], None]) -> None:
+        self._crossed(self._down.send(size_bytes, self._engine.now_ns)[1], then)
+
     def _replied(self, request: Request, reply: Reply) -> None:
-        self._cross(self._down, _REPLY_BYTES, lambda: self._received(request, reply))
+        self._comes_down(_REPLY_BYTES, partial(self._received, request, reply))
 
     def _received(self, request: Request, reply: Reply) -> None:
         verdict = self._verdicts.pop(request.id, None)
@@ -150,6 +152,7 @@ class Door:
         if reply.said is Said.ANSWER:
             verdict.answered(now_ns)
         else:
+            self.refusals[reply.said] += 1
             verdict.refused(now_ns, of_peer=not reply.said.by_worker)
         request.reply.fire(replace(reply, received_ns=now_ns))
 
@@ -159,16 +162,12 @@ class Door:
             return
         now_ns = self._engine.now_ns
         self._world.link.on_lost(request.id)
+        self.refusals[Said.TIMEOUT] += 1
         verdict.refused(now_ns, of_peer=True)
         request.reply.fire(Reply(Said.TIMEOUT, -1, NOTHING, now_ns))
 
-    def _beat(self, worker: Worker) -> None:
-        """A heartbeat, and the next."""
-        if worker.alive:
-            wait_ms, number = worker.wait_ms, worker.number
-            self._cross(self._down, _HEARTBEAT_BYTES, lambda: self._heard(number, wait_ms))
-            worker.pump()
-        self._engine.at(self._engine.now_ns + HEARTBEAT_NS, partial(self._beat, worker))
+    def _beat(self, worker: int, wait_ms: float) -> None:
+        self._comes_down(_HEARTBEAT_BYTES, partial(self._heard, worker, wait_ms))
 
     def _heard(self, worker: int, wait_ms: float) -> None:
         self._seen_ns[worker] = self._engine.now_ns
@@ -191,5 +190,6 @@ class Door:
                 link.on_lost(key)
             self._engine.at(self._engine.now_ns + _ECHO_NS, self._echo)
 
-        self._cross(self._up, _ECHO_BYTES, lambda: self._cross(self._down, _ECHO_BYTES, lambda: over(True)))
+        out_ns = self._up.send(_ECHO_BYTES, self._engine.now_ns)
+        self._crossed(out_ns, lambda: self._comes_down(_ECHO_BYTES, lambda: over(True)))
         self._engine.at(self._engine.now_ns + _REPLY_TIMEOUT_NS, lambda: over(False))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,39 +21,44 @@ _SMOOTHING = 0.3
 class Draws:
     """One entry per frame, unless said otherwise. `z`: standard normal."""
 
-    motion: list[float]
+    motion: Sequence[float]
     """As the edge sees it."""
-    travelled: list[float]
+    travelled: Sequence[float]
     """Sum of (motion + floor) times seconds up to this frame."""
-    size_z: list[float]
+    size_z: Sequence[float]
     """What is in the picture: payloads of all codecs grow and shrink with it, as long as the scene's memory."""
-    edge_z: list[float]
-    resume_z: list[float]
-    encode_z: list[float]
-    decode_z: list[float]
-    cloud_z: list[float]
-    pick: list[float]
+    edge_z: Sequence[float]
+    resume_z: Sequence[float]
+    encode_z: Sequence[float]
+    decode_z: Sequence[float]
+    cloud_z: Sequence[float]
+    pick: Sequence[float]
     """In [0, 1): which worker of the pool."""
 
 
-def draw(scenario: Scenario, seed: int) -> Draws:
-    """The same for the same scenario and seed."""
-    random = np.random.Generator(np.random.PCG64([seed, 0x5EED]))
+def draw(scenario: Scenario, seed: int, *, member: int = 0) -> Draws:
+    """The same for the same scenario, seed and member of a fleet; an edge on its own is member 0."""
+    random = np.random.Generator(np.random.PCG64([seed, 0x5EED, member] if member else [seed, 0x5EED]))
     count = scenario.frames
     keep = math.exp(-1 / (scenario.fps * scenario.memory_s))
     motion = scenario.motion * np.exp(scenario.motion_spread * _walk(random, count, keep))
     travelled = np.concatenate(([0.0], np.cumsum((motion[1:] + MOTION_FLOOR) / scenario.fps)))
     return Draws(
         motion=_smoothed(motion),
-        travelled=travelled.tolist(),
-        size_z=_walk(random, count, keep).tolist(),
-        edge_z=random.standard_normal(count).tolist(),
-        resume_z=random.standard_normal(count).tolist(),
-        encode_z=random.standard_normal(count).tolist(),
-        decode_z=random.standard_normal(count).tolist(),
-        cloud_z=random.standard_normal(count).tolist(),
-        pick=random.random(count).tolist(),
+        travelled=_packed(travelled),
+        size_z=_packed(_walk(random, count, keep)),
+        edge_z=_packed(random.standard_normal(count)),
+        resume_z=_packed(random.standard_normal(count)),
+        encode_z=_packed(random.standard_normal(count)),
+        decode_z=_packed(random.standard_normal(count)),
+        cloud_z=_packed(random.standard_normal(count)),
+        pick=_packed(random.random(count)),
     )
+
+
+def _packed(values: npt.NDArray[np.float64]) -> array[float]:
+    """Eight bytes a number: a fleet holds millions."""
+    return array("d", values.tobytes())
 
 
 def _walk(random: np.random.Generator, count: int, keep: float) -> npt.NDArray[np.float64]:
@@ -65,8 +72,8 @@ def _walk(random: np.random.Generator, count: int, keep: float) -> npt.NDArray[n
     return np.array(walked)
 
 
-def _smoothed(motion: npt.NDArray[np.float64]) -> list[float]:
-    seen, smooth = [], 0.0
+def _smoothed(motion: npt.NDArray[np.float64]) -> array[float]:
+    seen, smooth = array("d"), 0.0
     for value in motion.tolist():
         smooth += _SMOOTHING * (value - smooth)
         seen.append(smooth)

@@ -53,7 +53,7 @@ class Offers:
     def cancel(self, request: Request) -> None:
         """The frame has its result from elsewhere. A frame of a stream stays: its answer acknowledges it."""
         if request.part is None and self._door is not None:
-            self._door.cancel(request.id)
+            self._door.cancel(request)
 
     # -- coding ---------------------------------------------------------------------------------------------------
 

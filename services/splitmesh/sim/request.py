@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
 from splitmesh.policy.point import OperatingPoint
 from splitmesh.policy.world import RemoteTimes
+from splitmesh.sim.draws import Draws
 from splitmesh.sim.engine import Signal
 
 
@@ -46,11 +48,23 @@ class StreamPart:
     """The frame that it builds on; None: a key."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends requests to a pool. `number`: no other sender of that pool has it."""
+
+    number: int
+    draws: Draws
+    """Its luck, by frame."""
+    replied: Callable[[Request, Reply], None]
+    """Called when a reply leaves the workers' side for the edge."""
+
+
 @dataclass(eq=False, slots=True)
 class Request:
-    """Times in virtual ns. `frame`: index of the frame whose luck it shares."""
+    """Times in virtual ns. `id`: one of a kind in its pool. `frame`: index of the frame whose luck it shares."""
 
     id: str
+    sender: Sender
     frame: int
     point: OperatingPoint
     payload_bytes: int
@@ -62,4 +76,6 @@ class Request:
     """The worker that it must go to; -1: any of the pool."""
     part: StreamPart | None = None
     arrived_ns: int = 0
+    worker: int = -1
+    """That took it."""
     reply: Signal[Reply] = field(default_factory=Signal)

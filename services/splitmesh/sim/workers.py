@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from array import array
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from splitmesh.policy.world import RemoteTimes
 from splitmesh.schedule.edf import EdfQueue
 from splitmesh.schedule.service_time import ServiceTime
-from splitmesh.sim.draws import Draws
 from splitmesh.sim.engine import Engine
+from splitmesh.sim.open_streams import OpenStreams
 from splitmesh.sim.plan import SimPlan
 from splitmesh.sim.request import Reply, Request, Said
 from splitmesh.sim.scenario import Scenario, slowed
 
 QUEUE_LIMIT = 64
 HEARTBEAT_NS = 200_000_000
-_KEPT_FRAMES = 32
 NOTHING = RemoteTimes(0.0, 0.0, 0.0, 0.0)
 
 
 class Worker:
-    """Answers every request that reaches it while it lives, by `reply`. A lost one takes all that it holds along."""
+    """Replies to every request that reaches it while it lives. A lost one takes all that it holds along."""
 
-    def __init__(
-        self,
-        number: int,
-        engine: Engine,
-        plan: SimPlan,
-        scenario: Scenario,
-        draws: Draws,
-        reply: Callable[[Request, Reply], None],
-    ) -> None:
+    def __init__(self, number: int, engine: Engine, plan: SimPlan, scenario: Scenario) -> None:
         self.number = number
         self.alive = True
         self._engine = engine
         self._plan = plan
         self._scenario = scenario
-        self._draws = draws
-        self._reply = reply
+        self.waits_ms = array("d")
+        """In the queue, of each request that was answered."""
+        self.refused: Counter[Said] = Counter()
+        self._end_ns = scenario.frames * scenario.period_ns
+        self.served_ns = 0
+        """Time that its slots worked on requests, until the last frame's period was over."""
         whole_ms = max(point.cloud_ms for point in plan.points)
         # Every worker hosts the whole model, whatever the plan's points: probes are for that.
         self._taken = {"": ServiceTime(round(whole_ms * 1e6))}
@@ -50,8 +47,7 @@ class Worker:
 
     def _forget(self) -> None:
         self._queue: EdfQueue[Request] = EdfQueue(QUEUE_LIMIT, servers=self._scenario.slots)
-        self._held: dict[int, OrderedDict[int, None]] = {}
-        """By stream: numbers of the latest frames that were decoded."""
+        self._streams = OpenStreams()
 
     def lose(self) -> None:
         self.alive = False
@@ -68,12 +64,13 @@ class Worker:
     def take(self, request: Request) -> None:
         """A request arrives."""
         now_ns = request.arrived_ns = self._engine.now_ns
-        part = request.part
-        if part is not None and part.base is not None and part.stream not in self._held:
+        part, sender = request.part, request.sender.number
+        if part is not None and part.base is not None and not self._streams.find(sender, part, now_ns):
             self._refuse(request, Said.NEED_KEYFRAME)
             return
-        if part is not None:
-            self._held.setdefault(part.stream, OrderedDict())
+        if part is not None and part.base is None and not self._streams.open(sender, part, now_ns):
+            self._refuse(request, Said.OVERLOADED)
+            return
         taken = self._taken[request.point.cut]
         refusal = self._queue.push(
             request.id,
@@ -93,6 +90,11 @@ class Worker:
         if waiting is not None:
             self._refuse(waiting, Said.CANCELLED)
 
+    def beat(self) -> None:
+        """With each heartbeat: refuse what expired behind a long run, let go of streams that nobody uses."""
+        self.pump()
+        self._streams.trim(self._engine.now_ns)
+
     def pump(self) -> None:
         """Serve what a slot is free for, refuse what can't make it any more."""
         while True:
@@ -106,14 +108,15 @@ class Worker:
 
     def _serve(self, request: Request, queue: EdfQueue[Request]) -> None:
         start_ns = self._engine.now_ns
-        if not self._decodes(request):
+        if request.part is not None and not self._streams.decodes(request.sender.number, request.part):
             queue.done(request.id)
             self._refuse(request, Said.NEED_KEYFRAME)
             return
         point, spread = request.point, self._plan.spread(request.point)
         factor = slowed(self._scenario.worker_bursts, start_ns)
-        decode_ms = factor * point.decode_ms * math.exp(spread.decode * self._draws.decode_z[request.frame])
-        service_ms = factor * point.cloud_ms * math.exp(spread.cloud * self._draws.cloud_z[request.frame])
+        draws, frame = request.sender.draws, request.frame
+        decode_ms = factor * point.decode_ms * math.exp(spread.decode * draws.decode_z[frame])
+        service_ms = factor * point.cloud_ms * math.exp(spread.cloud * draws.cloud_z[frame])
 
         def end() -> None:
             if queue is not self._queue:  # the worker was lost in between
@@ -122,57 +125,74 @@ class Worker:
             self._taken[point.cut].observe(now_ns - start_ns, now_ns)
             queue.done(request.id)
             queue_ms = (start_ns - request.arrived_ns) / 1e6
-            self._reply(request, Reply(Said.ANSWER, self.number, RemoteTimes(queue_ms, decode_ms, service_ms, 0.0)))
+            self.waits_ms.append(queue_ms)
+            self.served_ns += max(0, min(now_ns, self._end_ns) - start_ns)
+            times = RemoteTimes(queue_ms, decode_ms, service_ms, 0.0)
+            request.sender.replied(request, Reply(Said.ANSWER, self.number, times))
             self.pump()
 
         self._engine.at(start_ns + round((decode_ms + service_ms) * 1e6), end)
 
-    def _decodes(self, request: Request) -> bool:
-        """Whether the worker has what the payload builds on; it then has this frame too."""
-        part = request.part
-        if part is None:
-            return True
-        held = self._held.setdefault(part.stream, OrderedDict())
-        if part.base is not None and part.base not in held:
-            return False
-        held[part.number] = None
-        if len(held) > _KEPT_FRAMES:
-            held.popitem(last=False)
-        return True
-
     def _refuse(self, request: Request, said: Said) -> None:
         waited_ms = (self._engine.now_ns - request.arrived_ns) / 1e6
-        self._reply(request, Reply(said, self.number, RemoteTimes(waited_ms, 0.0, 0.0, 0.0)))
+        self.refused[said] += 1
+        request.sender.replied(request, Reply(said, self.number, RemoteTimes(waited_ms, 0.0, 0.0, 0.0)))
 
 
 class Pool:
-    """All workers, and the broker beside them that hands requests to one."""
+    """All workers, and the broker beside them that hands requests to one. `hears`: called with a worker's number and
+    predicted wait, ms, when a heartbeat of it leaves; any number may be appended before time begins."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        plan: SimPlan,
-        scenario: Scenario,
-        draws: Draws,
-        reply: Callable[[Request, Reply], None],
-    ) -> None:
-        """`reply`: called when a reply leaves the workers' side for the edge."""
-        self.workers = [Worker(n, engine, plan, scenario, draws, reply) for n in range(scenario.workers)]
-        self._draws = draws
-        self._reply = reply
+    def __init__(self, engine: Engine, plan: SimPlan, scenario: Scenario) -> None:
+        self.workers = [Worker(n, engine, plan, scenario) for n in range(scenario.workers)]
+        self.hears: list[Callable[[int, float], None]] = []
+        self.unanswered = 0
+        """Requests that found no worker."""
+        self._engine = engine
+        self._alive = list(self.workers)
         for loss in scenario.losses:
-            worker = self.workers[loss.worker]
-            engine.at(round(loss.start_s * 1e9), worker.lose)
-            engine.at(round((loss.start_s + loss.length_s) * 1e9), worker.come_back)
+            engine.at(round(loss.start_s * 1e9), partial(self._lose, self.workers[loss.worker]))
+            engine.at(
+                round((loss.start_s + loss.length_s) * 1e9), partial(self._come_back, self.workers[loss.worker])
+            )
+
+    def start(self) -> None:
+        """Heartbeats begin now."""
+        for worker in self.workers:
+            self._beat(worker)
 
     def take(self, request: Request) -> None:
         """A worker of the pool by chance, as a queue group does it, or the one that has the stream."""
-        alive = [worker for worker in self.workers if worker.alive and request.home in (-1, worker.number)]
+        alive = self._alive
+        if request.home >= 0:
+            worker = self.workers[request.home]
+            alive = [worker] if worker.alive else []
         if not alive:
-            self._reply(request, Reply(Said.NO_RESPONDERS, -1, NOTHING))
+            self.unanswered += 1
+            request.sender.replied(request, Reply(Said.NO_RESPONDERS, -1, NOTHING))
             return
-        alive[int(self._draws.pick[request.frame] * len(alive))].take(request)
+        chosen = alive[int(request.sender.draws.pick[request.frame] * len(alive))]
+        request.worker = chosen.number
+        chosen.take(request)
 
-    def cancel(self, id: str) -> None:
-        for worker in self.workers:
-            worker.cancel(id)
+    def cancel(self, request: Request) -> None:
+        """Nobody waits for it any more."""
+        if request.worker >= 0:
+            self.workers[request.worker].cancel(request.id)
+
+    def _lose(self, worker: Worker) -> None:
+        worker.lose()
+        self._alive = [each for each in self.workers if each.alive]
+
+    def _come_back(self, worker: Worker) -> None:
+        worker.come_back()
+        self._alive = [each for each in self.workers if each.alive]
+
+    def _beat(self, worker: Worker) -> None:
+        """A heartbeat, and the next."""
+        if worker.alive:
+            wait_ms = worker.wait_ms
+            for hear in self.hears:
+                hear(worker.number, wait_ms)
+            worker.beat()
+        self._engine.at(self._engine.now_ns + HEARTBEAT_NS, partial(self._beat, worker))
