@@ -13,7 +13,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup lab test unit ci lint format type proto proto-write fuzz check-arm check-weights ship-plan integration e2e \
-	bench bench-coders bench-lab bench-thin bench-overhead bench-decide bench-track bench-codec bench-codec-speed bench-shift bench-link models-report \
+	bench bench-coders bench-lab bench-thin bench-overhead bench-decide bench-track bench-codec bench-codec-speed bench-shift bench-link bench-simlab models-report \
 	soak docs lock lock-upgrade clean
 
 help: ## Show this list.
@@ -107,7 +107,7 @@ ship-plan: $(STAMP) ## Measure the plan that ships with the default model anew. 
 
 # -- measurements: each writes JSON and PNG under bench/results/ ----------------------------------------------------
 
-bench: bench-codec-speed bench-codec bench-shift bench-track bench-link bench-overhead bench-decide bench-thin bench-lab ## All benchmarks.
+bench: bench-codec-speed bench-codec bench-shift bench-track bench-link bench-overhead bench-decide bench-thin bench-lab bench-simlab ## All benchmarks.
 
 bench-lab: $(STAMP) ## The adaptive policy against the fixed ones, over the lab's link.
 	@$(BIN)/python -m bench.lab $(ARGS)
@@ -138,6 +138,9 @@ bench-codec-speed: $(STAMP) ## Codec speed and size on made-up tensors, one thre
 
 bench-link: $(STAMP) ## How well the emulated link keeps to its trace.
 	@$(BIN)/python -m bench.link_accuracy $(ARGS)
+
+bench-simlab: $(STAMP) ## Does the simulator agree with the lab? Let nothing else run. ARGS='--policies adaptive --links lte'
+	@$(BIN)/python -m bench.simlab $(ARGS)
 
 models-report: $(STAMP) ## `splitmesh plan` on real models of many families; an hour or more. ARGS='--only nudenet-320n'
 	@$(BIN)/python -m tools.models_report $(ARGS)
