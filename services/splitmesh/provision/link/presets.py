@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from splitmesh.errors import SettingsError
 from splitmesh.provision.link.formats import FORMATS, parse_trace
+from splitmesh.provision.link.markov import Process
+from splitmesh.provision.link.networks import NETWORKS
 from splitmesh.provision.link.trace import LinkTrace, Step
 from splitmesh.settings.units import Outage
+
+
+class _Drawn(Protocol):
+    """Makes a link of chance; its seed is its name."""
+
+    def __call__(self, duration_s: float, seed: str) -> LinkTrace: ...
+
 
 _LAB_LENGTH_S: Final = 60.0
 _ALIASES: Final = {"lab": "lab-default"}
@@ -22,13 +32,25 @@ def load_link(name_or_path: str, *, duration_s: float = 60.0, outages: Sequence[
     """A preset by name or a trace file by path, with `outages` on top.
 
     `lab-default` is stretched to `duration_s`; the other presets are generated that long; files loop as they say.
+    A preset that is drawn by chance is the same every time; `lte:7`, with a number from 0, is another run of it.
     Raises SettingsError (key "link").
     """
     name = _ALIASES.get(name_or_path, name_or_path)
+    base, _, seed = name.partition(":")
+    if base in PRESETS and seed.isdecimal() and base not in _BY_CHANCE:
+        raise SettingsError(
+            f"link {base} leaves nothing to chance and so has no other runs",
+            key="link",
+            advice=f"it is called {base}",
+        )
     if not 0 < duration_s < math.inf:
         raise SettingsError(f"a link can't last {duration_s:g} s", key="link")
-    preset = PRESETS.get(name)
-    trace = preset(duration_s) if preset else _read(Path(name_or_path).expanduser())
+    if base in _BY_CHANCE and seed.isdecimal():
+        trace = _BY_CHANCE[base](duration_s, f"{base}:{int(seed)}")
+    elif name in PRESETS:
+        trace = PRESETS[name](duration_s)
+    else:
+        trace = _read(Path(name_or_path).expanduser())
     return trace.with_outages(outages) if outages else trace
 
 
@@ -66,13 +88,11 @@ def _steady(
     return build
 
 
-def _wandering(
-    name: str, bps: float, spread: float, delay_ms: float, jitter_ms: float, down_bps: float
-) -> Callable[[float], LinkTrace]:
-    """Rate follows a log-normal first-order walk around `bps` with a memory of about 3 s; the same one every time."""
+def _wandering(bps: float, spread: float, delay_ms: float, jitter_ms: float, down_bps: float) -> _Drawn:
+    """Rate follows a log-normal first-order walk around `bps` with a memory of about 3 s."""
 
-    def build(duration_s: float) -> LinkTrace:
-        rng = random.Random(name)
+    def build(duration_s: float, seed: str) -> LinkTrace:
+        rng = random.Random(seed)
         keep = math.exp(-0.5 / 3)
         log_rate, steps = 0.0, []
         for index in range(max(1, math.ceil(duration_s * 2))):
@@ -80,17 +100,29 @@ def _wandering(
             log_rate = min(2.5 * spread, max(-2.5 * spread, log_rate))
             slowness = max(0.0, -log_rate)
             steps.append(Step(index / 2, bps * math.exp(log_rate), delay_ms * (1 + slowness), jitter_ms))
-        return LinkTrace(name, tuple(steps), max(duration_s, len(steps) / 2), down_bps=down_bps)
+        return LinkTrace(seed, tuple(steps), max(duration_s, len(steps) / 2), down_bps=down_bps)
 
     return build
 
 
+def _network(process: Process) -> _Drawn:
+    def build(duration_s: float, seed: str) -> LinkTrace:
+        return LinkTrace(seed, process.steps(duration_s, seed), duration_s, down_bps=process.down_bps)
+
+    return build
+
+
+_BY_CHANCE: Final[dict[str, _Drawn]] = {
+    "wifi": _wandering(30e6, 0.3, 4, 2, 60e6),
+    "lte": _wandering(10e6, 0.4, 28, 5, 30e6),
+    "3g": _wandering(1.2e6, 0.45, 70, 8, 4e6),
+    **{name: _network(process) for name, process in NETWORKS.items()},
+}
+
 PRESETS: Final[dict[str, Callable[[float], LinkTrace]]] = {
     "lab-default": lab_default,
     "lan": _steady("lan", 100e6, 0.5, 0.0, 100e6),
-    "wifi": _wandering("wifi", 30e6, 0.3, 4, 2, 60e6),
-    "lte": _wandering("lte", 10e6, 0.4, 28, 5, 30e6),
-    "3g": _wandering("3g", 1.2e6, 0.45, 70, 8, 4e6),
+    **{name: partial(build, seed=name) for name, build in _BY_CHANCE.items()},
     "adsl": _steady("adsl", 1e6, 18, 1, 8e6),
     "uplink-64k": _steady("uplink-64k", 64e3, 40, 0, 1e6),
     "satellite": _steady("satellite", 3e6, 280, 6, 20e6),

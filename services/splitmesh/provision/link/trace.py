@@ -16,6 +16,7 @@ DEFAULT_DELAY_MS: Final = 25.0
 """One-way delay of traces that record none."""
 DEFAULT_DOWN_BPS: Final = 20e6
 _SETTLE: Final = 3
+_LEAST_BPS: Final = 1.0
 
 
 class Step(NamedTuple):
@@ -41,7 +42,7 @@ class LinkTrace:
 
     steps: ascending, the first at 0; before 0 the first one holds. period_s: length of the steps' schedule.
     loop: start again after `period_s`, else the last step holds. outages: on top, not looped.
-    down_bps: rate of the other direction, which shares delay and outages.
+    down_bps: rate of the other direction, which shares delay and outages. A rate below 1 bit/s counts as none.
     Raises SettingsError (key "link") when the steps contradict that.
     """
 
@@ -70,6 +71,9 @@ class LinkTrace:
                 )
         if any(not (o.start_s >= 0 and o.length_s > 0) for o in self.outages):
             raise _wrong(self.name, "an outage needs a start from 0 s and a length above 0 s")
+        if any(0 < step.rate_bps < _LEAST_BPS for step in self.steps):
+            kept = (step if step.rate_bps >= _LEAST_BPS else step._replace(rate_bps=0.0) for step in self.steps)
+            object.__setattr__(self, "steps", tuple(kept))
         object.__setattr__(self, "_starts", starts)
         object.__setattr__(self, "_outages", _merged(self.outages))
 
@@ -122,19 +126,30 @@ class LinkTrace:
     def finish_s(self, start_s: float, size_bytes: int) -> float:
         """When the last of `size_bytes` has left, if the link begins with them at `start_s`; inf for never."""
         left = float(size_bytes)
-        barren_s = 0.0
+        settled_s = max([start_s, *(outage.end_s for outage in self._outages)]) + self.period_s
         for piece in self.pieces(start_s):
+            if piece.start_s >= settled_s:
+                return self._finish_in_laps(piece.start_s, left)
             speed = piece.rate_bps / 8
             length = piece.end_s - piece.start_s
             if speed > 0 and left <= speed * length:
                 return piece.start_s + left / speed
-            if speed > 0:
-                left -= speed * length
-                barren_s = 0.0
-            elif not self.outage_at(piece.start_s):
-                barren_s += length
-                if barren_s > self.period_s:
-                    return math.inf
+            left -= speed * length
+        return math.inf
+
+    def _finish_in_laps(self, start_s: float, left: float) -> float:
+        """As `finish_s`, from where all laps are alike: whole ones need not be walked through."""
+        lap_bytes = self.capacity_bytes(start_s, start_s + self.period_s)
+        if lap_bytes <= 0:
+            return math.inf
+        laps = max(0, math.ceil(left / lap_bytes) - 1)
+        left -= laps * lap_bytes
+        for piece in self.pieces(start_s + laps * self.period_s):
+            speed = piece.rate_bps / 8
+            length = piece.end_s - piece.start_s
+            if speed > 0 and left <= speed * length:
+                return piece.start_s + left / speed
+            left -= speed * length
         return math.inf
 
     def capacity_bytes(self, from_s: float, to_s: float) -> float:
