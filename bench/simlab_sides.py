@@ -218,6 +218,25 @@ def table_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
+def table(report: Mapping[str, Any]) -> str:
+    """Markdown for the documents, with what it was measured on."""
+    rule = ("---", "---", "---", *["--:"] * (len(HEAD) - 3))
+    lines = [f"| {' | '.join(cells)} |" for cells in (HEAD, rule, *table_rows(report))]
+    agreed = sum(row["verdict"]["agrees"] for row in report["rows"])
+    scales = [row["given"]["scales"] for row in report["rows"]]
+    spans = ", ".join(f"{name} ×{_span([s[name] for s in scales])}" for name in ("edge", "encode", "cloud"))
+    return "\n".join(lines) + (
+        f"\n\nLab → simulated; {agreed} of {len(scales)} agree. One lab run of {report['seconds']:g} s each, means "
+        f"of {report['seeds']} simulations; measured ÷ profiled: {spans}; {report['machine']}, {report['date']}."
+    )
+
+
+def _span(scales: Sequence[Mapping[str, float]]) -> str:
+    """Smallest to largest, of runs in which the part ran at all."""
+    found = sorted(scale["median"] for scale in scales if scale["count"])
+    return f"{found[0]:.2f} to {found[-1]:.2f}" if found else "–"
+
+
 def _mix(mix: Mapping[str, float]) -> str:
     return " / ".join(f"{100 * mix.get(place.value, 0.0):.0f}" for place in Place)
 

@@ -222,6 +222,16 @@ def lab() -> str:
     return made
 
 
+def simlab() -> str:
+    report = result("simlab")
+    if report is None:
+        return not_run("bench-simlab")
+    from bench.simlab_sides import table
+
+    made: str = table(report)
+    return made
+
+
 def models() -> str:
     report = result("models")
     if report is None:
@@ -245,6 +255,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "overhead": overhead,
     "decide": decide,
     "lab": lab,
+    "simlab": simlab,
     "models": models,
 }
 

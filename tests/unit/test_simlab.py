@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from bench.simlab import lab_settings
 from bench.simlab_given import given, losses, prepare_ms, scales_of, trace_start_s
-from bench.simlab_sides import Side, draw, lab_side, middle, sim_side, table_rows, verdict
+from bench.simlab_sides import Side, draw, lab_side, middle, sim_side, table, table_rows, verdict
 from bench.simlab_video import Video, described, kappa_of
 from lab_run import one_box
 from sim_values import LOCAL, PLAN, POINTS, TEMPORAL, U8, steady
@@ -225,17 +225,28 @@ def test_frames_without_an_answer_have_no_latency_but_count_as_captured() -> Non
 
 
 def report(*sims: Side) -> dict[str, Any]:
-    row = {"link": "lte", "policy": "adaptive", "deadline_ms": 150.0, "lab": asdict(side())}
+    ran, never = {"median": 1.25, "count": 9}, {"median": 1.0, "count": 0}
+    scales = {"edge": ran, "encode": ran | {"median": 2.0}, "cloud": never}
+    row = {
+        "link": "lte", "policy": "adaptive", "deadline_ms": 150.0, "lab": asdict(side()), "given": {"scales": scales}
+    }  # fmt: skip
     rows = [
         row | {"sim": asdict(sim), "seeds": [asdict(sim)], "verdict": verdict(side(), sim).document()} for sim in sims
     ]
-    return {"rows": rows}
+    return {"rows": rows, "seconds": 60.0, "seeds": 5, "machine": "2 cores", "date": "2026-01-01"}
 
 
 def test_the_table_marks_what_is_within_its_tolerance() -> None:
     (cells,) = table_rows(report(side(p50_ms=120.0)))
     assert cells[:3] == ("`lte`", "`adaptive`", "50 / 50 / 0 / 0 → 50 / 50 / 0 / 0")
     assert cells[3] == "**0 (local)**" and cells[4:6] == ("100 → 120", "20%") and cells[7] == "**0%**"
+
+
+def test_the_table_says_what_it_was_measured_on() -> None:
+    lines = table(report(side(), side(p50_ms=120.0))).splitlines()
+    assert len({line.count("|") for line in lines[:4]}) == 1, "as many cells in each line"
+    assert "1 of 2 agree" in lines[-1] and "60 s each, means of 5 simulations" in lines[-1]
+    assert "edge ×1.25 to 1.25, encode ×2.00 to 2.00, cloud ×–" in lines[-1]
 
 
 @pytest.mark.parametrize("count", [1, 4])
