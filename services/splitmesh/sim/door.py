@@ -6,7 +6,7 @@ beside the workers.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -63,6 +63,8 @@ class Door:
         self._up, self._down = Lane(uplink.up), uplink.down
         self._pool = pool
         self._sender = Sender(number, draws, self._replied)
+        self._beats: deque[tuple[int, int, float]] = deque()
+        """Heartbeats on their way: (when it lands, worker, predicted wait ms), ascending."""
         self._seen_ns: dict[int, int] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._echoes = 0
@@ -75,6 +77,17 @@ class Door:
         engine.at(_ECHO_NS, self._echo)
 
     @property
+    def world(self) -> World:
+        """What the edge knows now. Heartbeats that have landed are heard first: as an event each they would cost more
+        than all the rest where there are many workers, and nobody can tell when they were heard but by asking."""
+        now_ns, beats = self._engine.now_ns, self._beats
+        while beats and beats[0][0] <= now_ns:
+            landed_ns, worker, wait_ms = beats.popleft()
+            self._seen_ns[worker] = landed_ns
+            self._world.on_heartbeat(landed_ns, wait_ms)
+        return self._world
+
+    @property
     def closed(self) -> bool:
         """The broker is gone, or too much waits for the link already: nothing can be sent."""
         now_ns = self._engine.now_ns
@@ -84,6 +97,7 @@ class Door:
 
     def silent(self, worker: int) -> bool:
         """It was heard once, and has missed its heartbeats since."""
+        _ = self.world
         seen_ns = self._seen_ns.get(worker)
         return seen_ns is not None and self._engine.now_ns - seen_ns > _SILENT_NS
 
@@ -100,19 +114,17 @@ class Door:
         coarser: bool = False,
     ) -> Request:
         """Hand a payload to the link. `part`: of a stream. `coarser`: `point` is what was left of another."""
-        now_ns = self._engine.now_ns
+        now_ns, world = self._engine.now_ns, self.world
         key = part is not None and part.base is None
-        message_bytes = payload_bytes + round(self._world.payloads.around(point, key=key))
+        message_bytes = payload_bytes + round(world.payloads.around(point, key=key))
         budget_ns = max(0, terms.deadline_ns - now_ns)
         id = f"{self._sender.number}.{id}"
         request = Request(id, self._sender, frame, point, payload_bytes, message_bytes, now_ns, budget_ns, home, part)
         self.requests += 1
-        self._world.on_sent(
-            id, point, payload_bytes, now_ns, message_bytes=message_bytes, is_key=key, coarser=coarser
-        )
+        world.on_sent(id, point, payload_bytes, now_ns, message_bytes=message_bytes, is_key=key, coarser=coarser)
         self.uplink_bytes += message_bytes
         verdict = self._verdicts[id] = Verdict(
-            self._world,
+            world,
             point.place,
             decided_ns=terms.decided_ns,
             deadline_ns=terms.deadline_ns,
@@ -120,7 +132,7 @@ class Door:
             probe=terms.probe,
         )
         self._crossed(self._up.send(message_bytes, now_ns), partial(self._pool.take, request))
-        self._engine.at(terms.deadline_ns, lambda: verdict.deadline_passed(self._engine.now_ns))
+        self._engine.at(terms.deadline_ns, lambda: self._passed(verdict))
         self._engine.at(now_ns + _REPLY_TIMEOUT_NS, lambda: self._timed_out(request))
         return request
 
@@ -140,15 +152,19 @@ class Door:
     def _replied(self, request: Request, reply: Reply) -> None:
         self._comes_down(_REPLY_BYTES, partial(self._received, request, reply))
 
+    def _passed(self, verdict: Verdict) -> None:
+        _ = self.world
+        verdict.deadline_passed(self._engine.now_ns)
+
     def _received(self, request: Request, reply: Reply) -> None:
         verdict = self._verdicts.pop(request.id, None)
         if verdict is None:  # nobody waits for it any more
             return
-        now_ns = self._engine.now_ns
+        now_ns, world = self._engine.now_ns, self.world
         if reply.said.by_worker:
-            self._world.on_reply(request.id, request.point, now_ns, str(reply.worker), reply.times)
+            world.on_reply(request.id, request.point, now_ns, str(reply.worker), reply.times)
         else:
-            self._world.link.on_lost(request.id)
+            world.link.on_lost(request.id)
         if reply.said is Said.ANSWER:
             verdict.answered(now_ns)
         else:
@@ -160,18 +176,16 @@ class Door:
         verdict = self._verdicts.pop(request.id, None)
         if verdict is None:
             return
-        now_ns = self._engine.now_ns
-        self._world.link.on_lost(request.id)
+        now_ns, world = self._engine.now_ns, self.world
+        world.link.on_lost(request.id)
         self.refusals[Said.TIMEOUT] += 1
         verdict.refused(now_ns, of_peer=True)
         request.reply.fire(Reply(Said.TIMEOUT, -1, NOTHING, now_ns))
 
     def _beat(self, worker: int, wait_ms: float) -> None:
-        self._comes_down(_HEARTBEAT_BYTES, partial(self._heard, worker, wait_ms))
-
-    def _heard(self, worker: int, wait_ms: float) -> None:
-        self._seen_ns[worker] = self._engine.now_ns
-        self._world.on_heartbeat(self._engine.now_ns, wait_ms)
+        out_ns = self._down.send(_HEARTBEAT_BYTES, self._engine.now_ns)[1]
+        if out_ns is not None:
+            self._beats.append((out_ns + _LAN_NS, worker, wait_ms))
 
     def _echo(self) -> None:
         """One at a time: the next is sent some time after the last is back, or given up."""

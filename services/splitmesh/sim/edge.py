@@ -54,7 +54,7 @@ class Edge:
         self._scenario = scenario
         self._policy = policy
         self._learner = policy if isinstance(policy, Learner) else None
-        self._world = world = World(plan.points, track_kappa=plan.track_kappa)
+        world = World(plan.points, track_kappa=plan.track_kappa)
         self._draws = draws
         self._settle_frame = settle
         self._phase_ns = phase_ns
@@ -64,14 +64,14 @@ class Edge:
         self.door = None
         if not isinstance(policy, LocalOnly):
             self.door = Door(engine, world, uplink, pool, scenario, draws, number=number)
+        self._offers = Offers(engine, self.door, world, plan, draws)
         self._pipeline = Pipeline(
             engine,
-            world,
             plan,
             scenario,
             draws,
             device=self._device,
-            offers=Offers(engine, self.door, world, plan, draws),
+            offers=self._offers,
             observer=self._observer,
             settle=self._settle,
         )
@@ -108,7 +108,7 @@ class Edge:
             track_age_ms=self._observer.age_ms(seq),
             track_carried=self._observer.carried,
         )
-        decision = self._policy.decide(world=self._world, seen=seen)
+        decision = self._policy.decide(world=self._offers.world, seen=seen)
         frame = Frame(seq, captured_ns, now_ns, deadline_ns, motion, decision)
         if decision.point.place is not Place.TRACK:
             frame.foreseen = self._observer.foresee(seq)

@@ -43,6 +43,11 @@ class Offers:
         whole_ms = max(p.cloud_ms for p in world.points)
         self._grey = OperatingPoint("probe", Place.FRAME, 0.0, codec="jpeg", level=30, cloud_ms=whole_ms)
 
+    @property
+    def world(self) -> World:
+        """What the edge knows now; see `Door.world`."""
+        return self._world if self._door is None else self._door.world
+
     def offer(self, frame: Frame) -> Generator[Wait, None, Request | None]:
         """Code and send; None if it can't be sent."""
         door = self._door
@@ -65,7 +70,7 @@ class Offers:
         return door.send(str(frame.seq), frame.seq, frame.point, size, _terms(frame))
 
     def _by_stream(self, door: Door, frame: Frame) -> Generator[Wait, None, Request | None]:
-        point, world = frame.point, self._world
+        point, world = frame.point, self.world
         stream = self._stream(point)
         self._tidy(door)
         now_ns = self._engine.now_ns
@@ -86,7 +91,7 @@ class Offers:
             return None
         frame.kept = coded.kept
         if coded.level != point.level:
-            point = frame.coarser = world.at_level(point, coded.level)
+            point = frame.coarser = self.world.at_level(point, coded.level)
             # All of it is there at that level, whatever was there before.
             frame.kept = max(coded.kept, point.fidelity / frame.point.fidelity)
         part = StreamPart(stream.id, coded.number, coded.base)
@@ -110,7 +115,7 @@ class Offers:
         took_ms = frame.point.encode_ms * math.exp(sigma * self._draws.encode_z[frame.seq])
         self._codec_free_ns = max(now_ns, self._codec_free_ns) + round(took_ms * 1e6)
         yield Wait(self._codec_free_ns)
-        self._world.on_encoded(frame.point, (self._engine.now_ns - (now_ns if asked_ns is None else asked_ns)) / 1e6)
+        self.world.on_encoded(frame.point, (self._engine.now_ns - (now_ns if asked_ns is None else asked_ns)) / 1e6)
 
     def _scale(self, frame: Frame, sigma: float) -> float:
         """Size of this frame's payload against the mean, where sizes are spread by `sigma`."""
@@ -129,7 +134,7 @@ class Offers:
 
     def _tidy(self, door: Door) -> None:
         """Begin anew what can't go on: its worker is silent, the breaker has opened, its reference is old."""
-        opened, now_ns = self._world.breaker.opened, self._engine.now_ns
+        opened, now_ns = self.world.breaker.opened, self._engine.now_ns
         for stream in self._streams.values():
             gone = stream.home >= 0 and door.silent(stream.home)
             if stream.stale(now_ns) or opened != self._opened or gone:
@@ -150,7 +155,7 @@ class Offers:
 
         if stream.home < 0:
             now_ns = self._engine.now_ns
-            expected_s = self._world.link.network_ms(coded.size_bytes, now_ns) / 1e3
+            expected_s = self.world.link.network_ms(coded.size_bytes, now_ns) / 1e3
             patience_s = max(_LEAST_PATIENCE_S, 3 * expected_s)
             overdue = partial(self._overdue, stream, coded, request)
             self._engine.at(now_ns + round(patience_s * 1e9), overdue)
@@ -168,7 +173,7 @@ class Offers:
         if (door := self._door) is None or door.closed:
             return
         self._tidy(door)
-        now_ns, world = self._engine.now_ns, self._world
+        now_ns, world = self._engine.now_ns, self.world
         budget_ns = frame.deadline_ns - frame.captured_ns
         point, size = self._picture, self._picture.payload_bytes if self._picture else 0.0
         slow = world.link.transfer_ms(size) > _PROBE_SHARE_OF_BUDGET * budget_ns / 1e6

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from splitmesh.provision.link.trace import LinkTrace, Step
 from splitmesh.settings.units import Outage
+
+_BLOCK = 128
 
 
 class Path:
@@ -29,7 +31,7 @@ class Path:
         self._trace = trace
         self._start_s = start_s
         self._cuts = sorted(outage for outage in trace.outages if outage.cut)
-        self._random = np.random.Generator(np.random.PCG64([seed, 0x11]))
+        self._jitters = _normals(seed)
         self._free_s = start_s
         self._last_out_ns = 0
         # The stretch of constant rate that was used last, [from, to) in trace time, and what holds in it.
@@ -40,7 +42,7 @@ class Path:
     def send(self, size_bytes: int, now_ns: int) -> tuple[float, int | None]:
         """(when the last byte of what is handed over now leaves, trace time; when it comes out, ns, None: never)."""
         now_s = self._start_s + now_ns / 1e9
-        begin_s = max(now_s, self._free_s)
+        begin_s = self._free_s if self._free_s > now_s else now_s
         finish_s = self._finish_s(begin_s, size_bytes) if begin_s < math.inf else math.inf
         out_s = self._landed_s(finish_s)
         cut = None
@@ -75,10 +77,17 @@ class Path:
         step = self._step if inside else self._trace.step_at(finish_s)
         jitter_ms = 0.0
         if step.jitter_ms:
-            jitter_ms = min(step.jitter_ms * abs(self._random.standard_normal()), 3 * step.jitter_ms)
+            jitter_ms = min(step.jitter_ms * abs(next(self._jitters)), 3 * step.jitter_ms)
         out_s = finish_s + (step.delay_ms + jitter_ms) / 1e3
         outage = self._trace.outage_at(out_s) if self._trace.outages else None
         return outage.end_s if outage else out_s
+
+
+def _normals(seed: int) -> Iterator[float]:
+    """Standard normal; drawn in blocks, as a call for each costs more than all else that a message takes."""
+    random = np.random.Generator(np.random.PCG64([seed, 0x11]))
+    while True:
+        yield from random.standard_normal(_BLOCK).tolist()
 
 
 class Lane:

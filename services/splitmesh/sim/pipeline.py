@@ -16,7 +16,6 @@ from splitmesh.frames.outcome import Outcome
 from splitmesh.policy.fallback import Fallback, choose_fallback
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.verdict import CENSORED
-from splitmesh.policy.world import World
 from splitmesh.sim.device import Device, Job
 from splitmesh.sim.draws import Draws
 from splitmesh.sim.engine import Engine, Process, Signal, Wait
@@ -38,7 +37,6 @@ class Pipeline:
     def __init__(
         self,
         engine: Engine,
-        world: World,
         plan: SimPlan,
         scenario: Scenario,
         draws: Draws,
@@ -49,7 +47,6 @@ class Pipeline:
         settle: Settle,
     ) -> None:
         self._engine = engine
-        self._world = world
         self._plan = plan
         self._scenario = scenario
         self._draws = draws
@@ -73,7 +70,7 @@ class Pipeline:
     # -- the places -----------------------------------------------------------------------------------------------
 
     def _local(self, frame: Frame) -> Process:
-        point = frame.point if frame.point.place is Place.LOCAL else self._world.by_name["local"]
+        point = frame.point if frame.point.place is Place.LOCAL else self._offers.world.by_name["local"]
         job = self._submit(frame, point, point.edge_ms)
         if (yield from self._first(frame, job.done)):
             self._ran(job, point.edge_ms)
@@ -82,7 +79,7 @@ class Pipeline:
         self._settle_tracked(frame)
         now_ns = self._engine.now_ns
         late_ms = (now_ns - frame.decided_ns) / 1e6 * CENSORED
-        self._world.on_result(Place.LOCAL, late_ms, frame.decision.chosen.predicted_ms, now_ns)
+        self._offers.world.on_result(Place.LOCAL, late_ms, frame.decision.chosen.predicted_ms, now_ns)
         self._refresh_from(frame, job, point.edge_ms, Outcome.LOCAL)
 
     def _split(self, frame: Frame) -> Process:
@@ -97,7 +94,7 @@ class Pipeline:
         if request is None:
             yield from self._resume(frame, None)
             return
-        timer_ns = frame.decided_ns + int(self._world.resume_at_ms(point, frame.budget_ms) * 1e6)
+        timer_ns = frame.decided_ns + int(self._offers.world.resume_at_ms(point, frame.budget_ms) * 1e6)
         yield Wait(timer_ns, (request.reply,))
         refused = request.reply.done
         if refused and self._settle_reply(frame, request, Outcome.SPLIT):
@@ -125,7 +122,7 @@ class Pipeline:
     def _local_if_it_fits(self, frame: Frame) -> Process:
         """The cloud said no: the whole model here if that can still make it, else what the tracker has."""
         now_ns = self._engine.now_ns
-        local_ms = self._world.edge_ms(self._world.by_name["local"].edge_ms)
+        local_ms = self._offers.world.edge_ms(self._offers.world.by_name["local"].edge_ms)
         done_ns = now_ns + (self._device.backlog_ms(now_ns) + local_ms) * 1e6
         if done_ns < frame.deadline_ns or not self._observer.can_track:
             yield from self._local(frame)
@@ -138,7 +135,7 @@ class Pipeline:
         now_ns = self._engine.now_ns
         return choose_fallback(
             frame.sent,
-            self._world,
+            self._offers.world,
             now_ns=now_ns,
             elapsed_ms=(now_ns - frame.decided_ns) / 1e6,
             budget_ms=frame.budget_ms,
@@ -176,11 +173,11 @@ class Pipeline:
         z = spread.resume * self._draws.resume_z[frame.seq] if urgent else spread.edge * self._draws.edge_z[frame.seq]
         factor = self._scenario.edge_slowdown * slowed(self._scenario.edge_bursts, self._engine.now_ns)
         needs_ms = factor * profiled_ms * math.exp(z)
-        expected_ms = self._world.edge_ms(profiled_ms)
+        expected_ms = self._offers.world.edge_ms(profiled_ms)
         return self._device.submit(expected_ms=expected_ms, needs_ms=needs_ms, urgent=urgent)
 
     def _ran(self, job: Job, profiled_ms: float) -> None:
-        self._world.on_device(job.needs_ms, profiled_ms)
+        self._offers.world.on_device(job.needs_ms, profiled_ms)
 
     # -- waiting and settling -------------------------------------------------------------------------------------
 
@@ -203,7 +200,7 @@ class Pipeline:
         now_ns = self._engine.now_ns
         if outcome is Outcome.LOCAL and frame.point.place is Place.LOCAL:
             elapsed_ms = (now_ns - frame.decided_ns) / 1e6
-            self._world.on_result(Place.LOCAL, elapsed_ms, frame.decision.chosen.predicted_ms, now_ns)
+            self._offers.world.on_result(Place.LOCAL, elapsed_ms, frame.decision.chosen.predicted_ms, now_ns)
         self._settle(frame, outcome, frame.true_fidelity(outcome))
         self._observer.observe(frame, outcome)
 
