@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 from bench.simlab import lab_settings
+from bench.simlab_causes import beyond_link_ms, causes
 from bench.simlab_given import given, losses, prepare_ms, scales_of, trace_start_s
 from bench.simlab_sides import Side, draw, lab_side, middle, sim_side, table, table_rows, verdict
 from bench.simlab_video import Video, described, kappa_of
 from lab_run import one_box
-from sim_values import LOCAL, PLAN, POINTS, TEMPORAL, U8, steady
+from sim_values import PLAN, POINTS, TEMPORAL, U8, steady
 
 from splitmesh.errors import SettingsError
 from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
 from splitmesh.lab.commands import command_line
+from splitmesh.policy.payloads import MESSAGE_BYTES
 from splitmesh.settings.units import Outage
 from splitmesh.sim.result import RunResult
 from splitmesh.sim.run import simulate
@@ -50,14 +52,14 @@ def still(count: int) -> Video:
 
 
 def as_lab(run: RunResult) -> tuple[list[FrameRecord], dict[str, Any]]:
-    """What a lab would have left of that run. Model runs took 1.2 times what the slowdown makes of the profile."""
+    """What a lab would have left of that run, its edge slowed four times on a machine 1.25 times as slow."""
     records = []
     for seq, each in enumerate(run.frames):
-        took = {"local": 1.2 * 5 * LOCAL.edge_ms} if each.outcome is Outcome.LOCAL else {}
+        took = {"local": each.latency_ms - SCENARIO.prepare_ms} if each.outcome is Outcome.LOCAL else {}
         records.append(record(seq, each.outcome, each.point, each.latency_ms, times_ms=took))
     timely = [each.fidelity for each in run.frames if each.hit]
     summary = {
-        "fidelity": sum(timely) / len(timely), "fidelity_by_outcome": {}, "deadline_ms": 150.0, "edge_slowdown": 5.0,
+        "fidelity": sum(timely) / len(timely), "fidelity_by_outcome": {}, "deadline_ms": 150.0, "edge_slowdown": 4.0,
         "outages": [], "worker_kills": [],
     }  # fmt: skip
     return records, summary
@@ -150,8 +152,8 @@ def test_a_scenario_is_made_of_what_the_run_was(run: RunResult) -> None:
     found = given(PLAN, TRACE, records, summary | {"worker_kills": [4.0]}, still(len(records)))
     scenario = found.scenario
     assert (scenario.frames, scenario.fps, scenario.duration_s) == (500, pytest.approx(FPS), pytest.approx(20.0))
-    assert scenario.edge_slowdown == 5.0 and scenario.edge_bursts[0].factor == pytest.approx(1.2)
-    assert scenario.prepare_ms == pytest.approx(6.0), "the simulated run tracked at once after so long"
+    assert scenario.edge_slowdown == 4.0 and scenario.edge_bursts[0].factor == pytest.approx(1.25)
+    assert scenario.prepare_ms == pytest.approx(6.0)
     assert [loss.start_s for loss in scenario.losses] == [4.0]
     again = simulate(found.plan, "adaptive", found.trace, scenario, seed=0)
     assert again.outcomes["captured"] == run.outcomes["captured"]
@@ -165,6 +167,33 @@ def test_slow_encoders_make_the_plan_slower() -> None:
     found = given(PLAN, TRACE, records, summary, still(9))
     (scaled,) = (point for point in found.plan.points if point.name == TEMPORAL.name)
     assert scaled == replace(TEMPORAL, encode_ms=scaled.encode_ms) and scaled.encode_ms == pytest.approx(6.0)
+
+
+def test_what_the_link_does_not_account_for_is_told() -> None:
+    """2 Mbit/s, 10 ms each way: 4790 payload bytes and 210 around them take 20 ms + 10 ms there and 10 ms back."""
+    took = {"encode": 3.0, "network": 46.0, "worker_queue": 1.0, "decode": 1.0, "tail": 16.0}
+    spaced = [
+        record(2 * seq, Outcome.FRAME, "frame/jpeg-50", 100.0, times_ms=took, uplink_bytes=4790) for seq in range(9)
+    ]
+    beyond = beyond_link_ms(spaced, BY_NAME, steady(2e6), start_s=0.0)
+    message_ms = 8 * (4790 + MESSAGE_BYTES) / 2e3
+    assert beyond == pytest.approx([46.0 - message_ms - 20.0] * 9, abs=0.01)
+    at_once = [replace(each, captured_ns=0) for each in spaced[:2]]
+    first, second = beyond_link_ms(at_once, BY_NAME, steady(2e6), start_s=0.0)
+    assert first - second == pytest.approx(message_ms, abs=0.01), "the second waits for the first"
+    assert beyond_link_ms([replace(spaced[0], outcome=Outcome.TRACKED)], BY_NAME, steady(2e6), start_s=0.0) == []
+
+
+def test_codecs_are_told_apart() -> None:
+    records = [
+        record(0, Outcome.FRAME, "frame/jpeg-50", 90.0, times_ms={"encode": 3.0}, uplink_bytes=9580),
+        record(1, Outcome.SPLIT, TEMPORAL.name, 90.0, times_ms={"encode": 12.0}, uplink_bytes=9999),
+        record(2, Outcome.TRACKED, "track", 8.0),
+    ]
+    told = causes(records, BY_NAME, TRACE, start_s=0.0)
+    assert {codec: each["p50"] for codec, each in told["encode_by_codec"].items()} == {"jpeg": 3.0, "temporal": 6.0}
+    assert {codec: each["p50"] for codec, each in told["bytes_by_codec"].items()} == {"jpeg": 2.0}
+    assert told["beyond_link_ms"] is None and told["tracked_at_once_ms"]["p95"] == 8.0
 
 
 # -- what is held against it ----------------------------------------------------------------------------------------
