@@ -212,6 +212,17 @@ def decide() -> str:
     return f"{markdown(head, rows, text_columns=0)}\n\n{machine}"
 
 
+def policy(of: str) -> str:
+    """`of`: which table of `bench.policy_tables`."""
+    report = result("recovery" if of == "recovery" else "policy")
+    if report is None:
+        return not_run("bench-policy")
+    from bench import policy_tables
+
+    head, rows = getattr(policy_tables, of)(report)
+    return markdown(head, rows, text_columns=2 if of == "recovery" else 1)
+
+
 def lab() -> str:
     report = result("lab")
     if report is None:
@@ -254,6 +265,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "link": link,
     "overhead": overhead,
     "decide": decide,
+    "policy": lambda: policy("leaderboard"),
+    "policy-harm": lambda: policy("harm"),
+    "policy-recovery": lambda: policy("recovery"),
     "lab": lab,
     "simlab": simlab,
     "models": models,

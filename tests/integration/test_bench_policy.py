@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from splitmesh.cli import main
+from splitmesh.cli.bench.policy_pool import spread_over
+from splitmesh.errors import MeshError, SettingsError
 from splitmesh.media.clip import write_test_clip
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
@@ -56,7 +59,9 @@ def run(*words: str) -> tuple[int, str, str]:
 
 
 def report(*words: str) -> dict[str, Any]:
-    status, out, err = run("bench", "policy", "--plan", "tiny.plan", *FAST, *words, "--json", "out.json", "--quiet")
+    here = () if "--jobs" in words else ("--jobs", "1")
+    asked = ("--plan", "tiny.plan", *FAST, *words, *here, "--json", "out.json", "--quiet")
+    status, out, err = run("bench", "policy", *asked)
     assert (status, out) == (0, ""), err
     document: dict[str, Any] = json.loads(Path("out.json").read_text())
     return document
@@ -101,6 +106,52 @@ def test_figures_repeat_but_for_what_they_cost() -> None:
     assert first == again
 
 
+def test_figures_do_not_depend_on_the_number_of_processes() -> None:
+    asked = ("--links", "lte,adsl", "--policies", "adaptive,static-best,oracle-greedy", "--seeds", "2")
+    alone, both = (report(*asked, "--edge-slowdown", "4,20", "--jobs", jobs) for jobs in ("1", "2"))
+    costs = [each.pop("us_per_frame") for each in (alone, both)]
+    assert costs[0].keys() == costs[1].keys() and all(cost > 0 for each in costs for cost in each.values())
+    assert json.dumps(alone) == json.dumps(both)
+    assert list(alone["traces"]) == ["lte @4x", "adsl @4x", "lte @20x", "adsl @20x"]
+
+
+def test_recoveries_are_compared_too_where_they_are_asked_for(home: Path) -> None:
+    words = ("bench", "policy", "--plan", "tiny.plan", *FAST, "--links", "adsl", "--policies", "cloud,static-best")
+    status, out, err = run(*words, "--seeds", "1", "--recovery", "--json", "again.json", "--plot", "again.png")
+    assert status == 0, err
+    kinds = json.loads((home / "again.json").read_text())["recovery"]["kinds"]
+    assert [list(kind["policies"]) for kind in kinds.values()] == [["cloud"]] * 3
+    assert kinds["edge"]["policies"]["cloud"]["lost"] == pytest.approx(0.0, abs=0.5)
+    assert kinds["link"]["policies"]["cloud"]["lost"] > 1
+    assert (home / "again-recovery.png").read_bytes().startswith(b"\x89PNG")
+    assert "written: again-recovery.png" in out and "shift and policy" in out
+
+
+def test_an_error_in_another_process_is_told_as_here() -> None:
+    def fail(task: int) -> int:
+        raise AssertionError(task)
+
+    with pytest.raises(MeshError, match="task 3 can not be done"):
+        spread_over(2)(refuse, [3], lambda _: None)
+    with pytest.raises(AssertionError):
+        spread_over(1)(fail, [3], lambda _: None)
+
+
+def test_results_come_in_the_order_of_the_tasks() -> None:
+    told: list[int] = []
+    assert spread_over(2)(abs, [-3, 2, -1], told.append) == [3, 2, 1]
+    assert sorted(told) == [-3, -1, 2]
+
+
+def test_a_killed_process_is_said() -> None:
+    with pytest.raises(MeshError, match="was killed"):
+        spread_over(2)(os._exit, [1], lambda _: None)
+
+
+def refuse(task: int) -> int:
+    raise SettingsError(f"task {task} can not be done", key="task")
+
+
 def test_options_reach_the_run() -> None:
     document = report(
         "--links", "lan", "--policies", "local", "--seeds", "1", "--deadline", "90ms", "--edge-slowdown", "7",
@@ -128,6 +179,9 @@ def test_options_reach_the_run() -> None:
         (["--plan", "tiny.plan", "--policies", "adaptive,best"], 2, "unknown policy 'best'"),
         (["--plan", "tiny.plan", "--policies", "static:frame/gif-3"], 2, "no operating point 'static:frame/gif-3'"),
         (["--plan", "tiny.plan", "--policies", " ,"], 2, "needs a policy"),
+        (["--plan", "tiny.plan", "--edge-slowdown", "4,fast"], 2, "must be numbers"),
+        (["--plan", "tiny.plan", "--edge-slowdown", ","], 2, "must be numbers"),
+        (["--plan", "tiny.plan", "--policies", "static-best", "--recovery"], 2, "none of these can recover"),
         (["--plan", "tiny.plan", "--duration", "soon"], 2, "must be a duration"),
         (["--plan", "tiny.plan", "--deadline", "1ms"], 2, "prepare_ms must be shorter"),
         (["--plan", "tiny.plan", "--plot", "out.txt"], 1, "no format of pictures"),

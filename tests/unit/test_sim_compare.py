@@ -11,9 +11,11 @@ import pytest
 
 from splitmesh.errors import SettingsError
 from splitmesh.provision.link.trace import LinkTrace, Step
-from splitmesh.sim.compare import STATIC_BEST, PolicyComparison, Wanted, compare, interval95, start_s
+from splitmesh.sim.compare import STATIC_BEST, PolicyComparison, Wanted, compare
+from splitmesh.sim.errand import start_s
 from splitmesh.sim.run import simulate
 from splitmesh.sim.scenario import Scenario
+from splitmesh.sim.standing import interval95
 
 sys.path.append(str(Path(__file__).parent))
 from sim_values import PLAN, POINTS, SPREAD, steady
@@ -79,13 +81,14 @@ def test_the_document_holds_every_policy_of_every_trace() -> None:
             assert row["ci95"][0] <= row["utility"] <= row["ci95"][1]
             assert row["latency_ms"]["p50"] <= row["latency_ms"]["p95"] <= row["latency_ms"]["p99"]
             assert 0 <= row["utility"] <= row["fidelity"] <= 1
+            assert 0 < row["held_fidelity"] < row["fidelity"] and 0 <= row["inferred"] <= row["hit"]
             assert row["outcomes"]["captured"] == sum(row["decisions"].values()) == 3 * SCENARIO.frames
     overall = document["overall"]
     assert overall["adaptive"]["first_ahead_by"] == 0.0
     ahead = overall["adaptive"]["utility"] - overall["local"]["utility"]
     assert overall["local"]["first_ahead_by"] == pytest.approx(ahead)
-    # The clock's ticks are 0.1 s apart, two for each policy and trace: 0.2 s for 2 × 3 × 20 frames.
-    assert document["us_per_frame"]["local"] == pytest.approx(0.2 / 120 * 1e6, rel=1e-3)
+    # The clock's ticks are 0.1 s apart, two for each run of 20 frames.
+    assert document["us_per_frame"]["local"] == pytest.approx(0.1 / 20 * 1e6, rel=1e-3)
 
 
 @pytest.mark.parametrize(("policies", "traces"), [((), TRACES), (("local",), {})])
@@ -99,3 +102,30 @@ def test_progress_is_told_up_to_the_end() -> None:
     wanted = Wanted(lambda _: PLAN, TRACES, ("local", "cloud"), 2, SCENARIO)
     compare(wanted, clock=lambda: 0.0, progress=told.append)
     assert told == [pytest.approx(done / 8) for done in range(1, 9)]
+
+
+def test_progress_counts_a_slow_run_for_more() -> None:
+    told: list[float] = []
+    wanted = Wanted(lambda _: PLAN, {"fast": TRACES["fast"]}, ("local", "oracle-horizon"), 1, SCENARIO)
+    compare(wanted, clock=lambda: 0.0, progress=told.append)
+    assert told == [pytest.approx(25 / 26), pytest.approx(1.0)]  # the slow one goes first
+
+
+def test_several_slowdowns_make_a_case_of_each_pair() -> None:
+    wanted = Wanted(lambda _: PLAN, TRACES, ("local",), 1, SCENARIO, (4.0, 10.0), {"fast": "wired"})
+    document = compare(wanted, clock=lambda: 0.0).document()
+    assert list(document["traces"]) == ["fast @4x", "slow @4x", "fast @10x", "slow @10x"]
+    entry = document["traces"]["slow @10x"]
+    assert (entry["trace"], entry["edge_slowdown"], entry["set"]) == ("slow", 10.0, "links")
+    assert document["edge_slowdowns"] == [4.0, 10.0] and document["scenario"]["edge_slowdown"] is None
+    by_slowdown = [document["traces"][f"fast @{k}x"]["policies"]["local"]["latency_ms"]["p50"] for k in (4, 10)]
+    assert by_slowdown == pytest.approx([2 + 4 * 16, 2 + 10 * 16])
+    groups = [(each["set"], each["edge_slowdown"]) for each in document["leaderboard"]]
+    assert groups == [("wired", 4.0), ("links", 4.0), ("wired", 10.0), ("links", 10.0)]
+
+
+def test_one_slowdown_is_one_entry_per_trace_by_its_own_name() -> None:
+    wanted = Wanted(lambda _: PLAN, TRACES, ("local",), 1, SCENARIO, (10.0,))
+    document = compare(wanted, clock=lambda: 0.0).document()
+    assert list(document["traces"]) == ["fast", "slow"] and document["scenario"]["edge_slowdown"] == 10.0
+    assert document["traces"]["fast"]["policies"]["local"]["latency_ms"]["p50"] == pytest.approx(162.0)
