@@ -53,6 +53,8 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="per lab run (default: 60)")
     parser.add_argument("--seeds", type=at_least_one, default=5, help="simulations per lab run (default: 5)")
+    parser.add_argument("--source", help="video (default: the lab's)")
+    parser.add_argument("--plan", help="plan folder (default: the model's own)")
     parser.add_argument("--outage", default="", help='as the lab\'s, as in "5s@20s,2s@40s/cut"')
     parser.add_argument("--kill-worker", help="as the lab's, as in 20s")
     parser.add_argument("--again", action="store_true", help="run no lab, take the runs below --work")
@@ -67,6 +69,8 @@ def lab_settings(link: str, policy: str, arguments: argparse.Namespace) -> LabSe
         "policy": policy,
         "preset" if link in PRESETS["lab"] else "link": link,
         "duration_s": arguments.seconds,
+        "source": arguments.source,
+        "plan": arguments.plan,
         "outage": arguments.outage or None,
         "kill_worker_s": arguments.kill_worker,
         "out": arguments.work / f"{link}-{policy}".replace("/", "-").replace(":", "-"),

@@ -290,11 +290,13 @@ def test_the_picture_has_a_panel_per_run(tmp_path: Path, count: int) -> None:
 
 
 def test_a_name_is_a_preset_of_the_lab_or_a_link(tmp_path: Path) -> None:
-    asked = argparse.Namespace(seconds=30.0, outage="2s@9s", kill_worker="20s", work=tmp_path)
+    asked = argparse.Namespace(
+        seconds=30.0, outage="2s@9s", kill_worker="20s", work=tmp_path, source="a.mp4", plan="a.plan"
+    )
     thin, lte = lab_settings("thin-uplink", "only:split", asked), lab_settings("lte", "adaptive", asked)
     assert (thin.link, thin.deadline_ms, thin.policy) == ("uplink-64k", 400.0, "only:split")
     assert (lte.link, lte.deadline_ms, lte.duration_s, lte.kill_worker_s) == ("lte", 150.0, 30.0, 20.0)
-    assert lte.outage[0].start_s == 9.0
+    assert lte.outage[0].start_s == 9.0 and (lte.source, lte.plan) == ("a.mp4", Path("a.plan"))
     assert thin.out != lte.out and thin.out is not None and thin.out.parent == tmp_path
     words = command_line("lab", {name: getattr(thin, name) for name in thin.model_fields_set})
     assert words[words.index("--policy") + 1] == "only:split"
