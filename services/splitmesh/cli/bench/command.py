@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from splitmesh.cli.bench.fleet import fleet
 from splitmesh.cli.bench.policy import policy
 from splitmesh.cli.bench.tables import show_comparison
 from splitmesh.cli.plan.tables import table_console
@@ -33,9 +34,11 @@ def bench() -> None:
     Examples:
       splitmesh bench codec --plan site.plan --video held-out.mp4 --json codecs.json --plot codecs.png
       splitmesh bench policy --traces traces/ --json policy.json --plot policy.png
+      splitmesh bench fleet --edges 100 --per-uplink 10 --workers 4
     """
 
 
+bench.add_command(fleet)
 bench.add_command(policy)
 
 
