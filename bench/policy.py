@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from splitmesh.cli.bench.policy_links import Links, links_named, links_of_folders
-from splitmesh.cli.bench.policy_options import disturbed, names, plans_of
+from splitmesh.cli.bench.policy_options import check, disturbed, names, plans_of
 from splitmesh.cli.bench.policy_plan import bench_plan
 from splitmesh.cli.bench.policy_plot import write_policy_plot
 from splitmesh.cli.bench.policy_pool import spread_over, usable_cores
@@ -72,7 +72,9 @@ def wanted_of(part: str, arguments: argparse.Namespace, plan_of: Callable[[str],
     slowdowns = tuple(float(each) for each in names(arguments.edge_slowdown))
     policies = names(arguments.policies or (SHAKEN if part == "recovery" else POLICIES))
     scenario = Scenario(duration_s=DURATION_S)
-    return Wanted(plan_of, links.traces, policies, arguments.seeds, scenario, slowdowns, links.sets)
+    wanted = Wanted(plan_of, links.traces, policies, arguments.seeds, scenario, slowdowns, links.sets)
+    check(wanted)
+    return wanted
 
 
 def main() -> None:
