@@ -18,7 +18,7 @@ from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.verdict import CENSORED
 from splitmesh.sim.device import Device, Job
 from splitmesh.sim.draws import Draws
-from splitmesh.sim.engine import Engine, Process, Signal, Wait
+from splitmesh.sim.engine import Engine, Process, Signal, Wait, any_done
 from splitmesh.sim.frame import Frame
 from splitmesh.sim.observer import Observer
 from splitmesh.sim.offers import Offers
@@ -184,9 +184,11 @@ class Pipeline:
     def _first(self, frame: Frame, *signals: Signal[Any]) -> Generator[Wait, None, bool]:
         """True once one of `signals` is done; False when the tracker must step in for the deadline's sake."""
         yield Wait(frame.deadline_ns - _TRACK_MARGIN_NS, signals)
-        if not any(s.done for s in signals) and not self._observer.can_track:
+        if any_done(signals):
+            return True
+        if not self._observer.can_track:
             yield Wait(frame.deadline_ns + _GRACE_NS, signals)
-        return any(s.done for s in signals)
+        return any_done(signals)
 
     def _settle_reply(self, frame: Frame, request: Request, outcome: Outcome) -> bool:
         """Settle with a reply; False if it brought no answer."""
