@@ -10,12 +10,9 @@ from typing import Any
 
 import click
 import pytest
-from rich.console import Console
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from bench.policy import STEADY, steady_and_some
 from bench.policy_tables import harm, leaderboard, recovery
+from rich.console import Console
 
 from splitmesh.cli.bench.policy_links import Links, links_named, links_of_folders
 from splitmesh.cli.bench.policy_options import factors
@@ -88,7 +85,8 @@ def test_rows_of_the_picture_are_links_or_sets_where_there_are_many() -> None:
     assert [row.label for row in rows_of(many)] == ["tram (9), edge 4×", "bus (9), edge 4×"]
     half = many["leaderboard"][1]["policies"]["local"]["first_ahead_ci95"]
     assert rows_of(many)[1].policies["local"][1] == pytest.approx((half[1] - half[0]) / 2)
-    assert len(draw_policies(many).axes[0].get_yticklabels()) == 2
+    axes = draw_policies(many).axes[0]
+    assert len(axes.get_yticklabels()) == 2 and axes.get_xlim() == pytest.approx((0.453, 1.01), abs=0.02)
 
 
 def test_the_terminal_shows_every_set_and_what_is_beyond_chance() -> None:

@@ -21,6 +21,7 @@ INK: Final = "#1f2933"
 SOFT: Final = "#616e7c"
 GRID: Final = "#e4e7eb"
 _ROW_INCHES = 0.34
+_MARGIN = 0.04
 _MOST_LINKS = 16
 """With more, rows are sets of links."""
 
@@ -61,6 +62,8 @@ def draw_policies(document: Mapping[str, Any]) -> Figure:
             )
         axes.set_yticks(range(len(rows)), [row.label for row in rows])
         axes.invert_yaxis()
+        least = min(utility for row in rows for utility, _ in row.policies.values())
+        axes.set_xlim(max(0.0, least - _MARGIN) - 0.01, 1.01)  # bars of two seeds reach far beyond what there is
         axes.set_xlabel("utility: mean of hit × fidelity")
         axes.grid(color=GRID, linewidth=0.7)
         axes.set_axisbelow(True)
