@@ -1,6 +1,6 @@
 """Runs of one edge against figures that were written down before several edges could share an engine.
 
-What is decided does not depend on what was learnt, and there are no probes: a better policy leaves these figures alone.
+What is decided does not depend on what was learnt, and nothing is probed: a better policy leaves these figures alone.
 """
 
 from __future__ import annotations
