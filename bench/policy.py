@@ -53,6 +53,18 @@ def steady_and_some(found: Links) -> Links:
     return links_named(names(STEADY), duration_s=DURATION_S).with_more(chosen)
 
 
+def thinned(part: Any) -> Any:
+    """`part` of a document to five places, without what is counted per operating point: that makes most of it."""
+    match part:
+        case dict():
+            return {key: thinned(each) for key, each in part.items() if key not in ("decisions", "outcomes")}
+        case list() | tuple():
+            return [thinned(each) for each in part]
+        case float():
+            return round(part, 5)
+    return part
+
+
 def policy_report(wanted: Wanted, spread: Spread, progress: Callable[[float], None]) -> dict[str, Any]:
     return compare(wanted, clock=time.process_time, progress=progress, spread=spread).document()
 
@@ -94,7 +106,7 @@ def main() -> None:
             report = recovery_report if part == "recovery" else policy_report
             wanted = wanted_of(part, arguments, plans_of(bundle))
             document = report(wanted, spread_over(arguments.jobs), partial(progress, part))
-            text = json.dumps({"device": bundle.device, **document}, indent=1, allow_nan=False)
+            text = json.dumps(thinned({"device": bundle.device, **document}), separators=(",", ":"), allow_nan=False)
             (arguments.out / f"{part}.json").write_text(text + "\n", encoding="utf-8")
             draw = write_recovery_plot if part == "recovery" else write_policy_plot
             draw(document, arguments.out / f"{part}.png")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import multiprocessing
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,20 @@ def test_results_come_in_the_order_of_the_tasks() -> None:
 def test_a_killed_process_is_said() -> None:
     with pytest.raises(MeshError, match="was killed"):
         spread_over(2)(os._exit, [1], lambda _: None)
+
+
+def test_an_interrupt_waits_for_no_run_and_leaves_no_process() -> None:
+    def interrupt(_task: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        spread_over(2)(pause_on_one, [0, 1], interrupt)
+    assert multiprocessing.active_children() == []
+
+
+def pause_on_one(task: int) -> None:
+    if task == 1:
+        signal.pause()
 
 
 def refuse(task: int) -> int:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from splitmesh.cli.bench.plot import save
 
 COLOURS: Final = (
-    "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#1f2933", "#616e7c", "#b88746", "#7b3294",
+    "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#882255", "#616e7c", "#b88746", "#7b3294",
     "#a6611a", "#4d9221",
 )  # fmt: skip
 _MARKS = "osD^vPX*<>hd"

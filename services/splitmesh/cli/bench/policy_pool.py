@@ -29,8 +29,8 @@ def spread_over(jobs: int) -> Spread:
 
     def spread(work: Callable[[Task], Result], tasks: Sequence[Task], told: Callable[[Task], None]) -> list[Result]:
         """Raises MeshError if a process is killed."""
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(jobs, len(tasks)), context, _equip, (work,)) as pool:
+        processes = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(jobs, len(tasks)), processes, _equip, (work,)) as pool:
             asked = {pool.submit(_do, task): index for index, task in enumerate(tasks)}
             results: dict[int, Result] = {}
             try:
@@ -39,8 +39,10 @@ def spread_over(jobs: int) -> Spread:
                     told(tasks[asked[future]])
             except BrokenProcessPool as exc:
                 raise MeshError("a simulating process was killed", advice="use fewer with --jobs") from exc
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+            except BaseException:  # an interrupt too: what is under way may take half a minute
+                for process in processes.active_children():
+                    process.terminate()
+                raise
         return [results[index] for index in range(len(tasks))]
 
     return spread

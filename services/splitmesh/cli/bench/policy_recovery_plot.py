@@ -65,12 +65,16 @@ def _panel(axes: Axes, kind: str, entry: Mapping[str, Any], shift: Mapping[str, 
 def _told(policy: str, row: Mapping[str, Any]) -> str:
     if row["frames_p50"] is None:
         return f"{policy} did not come back in {row['never']} of {row['runs']} runs"
-    return f"{policy} back after {row['frames_p50']:.0f} frames (median of {row['runs']} runs)"
+    return f"{policy} back after {row['frames_p50']:.0f} frames, worst {_worst(row)} ({row['runs']} runs)"
+
+
+def _worst(row: Mapping[str, Any]) -> str:
+    return "never" if row["frames_worst"] is None else f"{row['frames_worst']:.0f}"
 
 
 def _title(document: Mapping[str, Any]) -> str:
     slower = ", ".join(f"{each:g}" for each in document["edge_slowdowns"])
     links = len(document["links"])
     length_s = document["shift"]["length_s"]
-    runs = f"{links} links, simulated: {document['seeds']} runs of each"
+    runs = f"{links} links, simulated: {document['seeds']} × each"
     return f"{length_s:g} bad seconds over {runs}, edge {slower}× slower"
