@@ -8,10 +8,13 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from splitmesh.cli import main
@@ -157,6 +160,19 @@ def test_an_interrupt_waits_for_no_run_and_leaves_no_process() -> None:
     with pytest.raises(KeyboardInterrupt):
         spread_over(2)(pause_on_one, [0, 1], interrupt)
     assert multiprocessing.active_children() == []
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    work = [f"import pathlib, signal; pathlib.Path('{name}').touch(); signal.pause()" for name in "ab"]
+    script = f"from splitmesh.cli.bench.policy_pool import spread_over\nspread_over(2)(exec, {work!r}, print)"
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) as parent:
+        while not all((tmp_path / name).exists() for name in "ab"):
+            assert parent.poll() is None
+            time.sleep(0.02)
+        children = psutil.Process(parent.pid).children(recursive=True)
+        assert len(children) >= 2
+        parent.kill()
+    assert psutil.wait_procs(children, timeout=30)[1] == []
 
 
 def pause_on_one(task: int) -> None:

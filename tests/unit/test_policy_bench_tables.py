@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 import pytest
-from bench.policy import STEADY, steady_and_some
+from bench.policy import STEADY, steady_and_some, thinned
 from bench.policy_tables import harm, leaderboard, recovery
 from rich.console import Console
 
@@ -126,6 +126,12 @@ def test_a_set_is_the_folder_that_a_trace_lies_in(tmp_path: Path) -> None:
     named = links_named(["lan", str(tmp_path / "3g/bus")], duration_s=60.0)
     assert named.sets == {"lan": "presets", str(tmp_path / "3g/bus"): "3g"}
     assert found.with_more(named).traces.keys() == found.traces.keys() | named.traces.keys()
+
+
+def test_results_keep_five_places_and_no_counts() -> None:
+    row = {"utility": 0.1234567, "decisions": {"local": 3}, "ci95": [0.1234567, None], "point": "a", "runs": 3}
+    kept = {"utility": 0.12346, "ci95": [0.12346, None], "point": "a", "runs": 3}
+    assert thinned({"traces": {"x": row}, "shift": (1.0,)}) == {"traces": {"x": kept}, "shift": [1.0]}
 
 
 def test_shifts_are_put_into_steady_links_and_two_of_each_set() -> None:
