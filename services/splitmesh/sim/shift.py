@@ -21,7 +21,7 @@ _BEYOND_S = 15.0
 class Shift:
     """From `start_s` of the run for `length_s`, seconds."""
 
-    start_s: float = 12.0
+    start_s: float = 8.0
     length_s: float = 2.0
     edge_factor: float = 4.0
     """Model runs on the edge take so many times as long."""
