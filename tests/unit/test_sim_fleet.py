@@ -11,10 +11,11 @@ import pytest
 
 from splitmesh.errors import SettingsError
 from splitmesh.provision.link.presets import load_link
+from splitmesh.settings.units import Outage
 from splitmesh.sim.fleet import Fleet, simulate_fleet
 from splitmesh.sim.fleet_result import FleetResult
 from splitmesh.sim.run import simulate
-from splitmesh.sim.scenario import Loss, Scenario
+from splitmesh.sim.scenario import Burst, Loss, Scenario
 
 sys.path.append(str(Path(__file__).parent))
 from sim_values import PLAN, SPREAD, steady
@@ -23,6 +24,16 @@ PICTURES = "static:frame/jpeg-50"
 """4790 + 210 bytes, 17 ms of a worker."""
 SLOW = Scenario(duration_s=20.0, fps=1.0, deadline_ms=400.0, prepare_ms=2.0, edge_slowdown=1.0)
 QUICK = Scenario(duration_s=4.0, fps=10.0, deadline_ms=200.0, edge_slowdown=5.0)
+
+
+EVIL = replace(
+    QUICK,
+    workers=2,
+    edge_bursts=(Burst(1.0, 0.5, 4.0),),
+    worker_bursts=(Burst(0.5, 1.0, 10.0),),
+    losses=(Loss(0, 1.0, 1.0), Loss(1, 1.5, 1.0)),
+    outages=(Outage(2.8, 0.3), Outage(3.3, 0.3, cut=True)),
+)
 
 
 def ran(policy: str, scenario: Scenario, fleet: Fleet, *, bps: float = 8e6, seed: int = 0) -> FleetResult:
@@ -46,9 +57,7 @@ def test_a_fleet_of_one_is_an_edge_on_its_own(policy: str) -> None:
 
 @pytest.mark.parametrize("policy", ["adaptive", "local", "cloud", "static:split/c/temporal-80"])
 def test_every_edge_settles_each_of_its_frames(policy: str) -> None:
-    result = simulate_fleet(
-        SPREAD, policy, [load_link("lte", duration_s=4)], replace(QUICK, workers=2), Fleet(8, 3), seed=1
-    )
+    result = simulate_fleet(SPREAD, policy, [load_link("lte", duration_s=4)], EVIL, Fleet(8, 3), seed=1)
     assert [edge.uplink for edge in result.edges] == [0, 0, 0, 1, 1, 1, 2, 2]
     for edge in result.edges:
         counts = dict(edge.outcomes)
