@@ -50,6 +50,8 @@ def world(
     for place in (Place.LOCAL, Place.SPLIT, Place.FRAME):
         for _ in range(30):
             w.on_result(place, 100, 100, now_ns)
+    w.on_heartbeat(now_ns - 5000 * MS, 0.0)
+    w.breaker.tick(now_ns - 2 * MS)
     w.on_heartbeat(now_ns - 2 * MS, 0.0)
     if alive:
         for _ in range(2):

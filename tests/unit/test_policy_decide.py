@@ -299,7 +299,10 @@ def test_probes_spend_at_most_a_hundredth_of_a_fast_link() -> None:
 def test_half_open_probes_come_quickly() -> None:
     probes = ProbeSchedule()
     w = world(breaker_closed=False)
-    w.breaker.on_alive(SEEN.now_ns)
+    for now_ns in (SEEN.now_ns - 2000 * MS, SEEN.now_ns):
+        w.breaker.tick(now_ns)
+        w.breaker.on_alive(now_ns)
+    assert "probing" in w.breaker.reason
     probes.sent(SEEN.now_ns)
     probes.back()
     assert probes.due(w, 4_800, SEEN.now_ns + 200 * MS)

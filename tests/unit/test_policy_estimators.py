@@ -110,6 +110,11 @@ def test_breaker_opens_on_misses_and_closes_after_two_probes() -> None:
     breaker = Breaker(misses_to_open=3)
     assert breaker.state is BreakerState.OPEN
     breaker.on_alive(0)
+    assert breaker.closed  # nothing has gone wrong yet
+    for now_ms in (0, 0, 0):
+        breaker.on_miss(now_ms * MS)
+    assert breaker.state is BreakerState.OPEN
+    breaker.on_alive(0)
     assert breaker.state is BreakerState.HALF_OPEN
     breaker.on_success(1 * MS)
     assert not breaker.closed
@@ -142,11 +147,13 @@ def test_breaker_opens_on_silence_only() -> None:
 
 def test_a_missed_probe_keeps_the_breaker_half_open() -> None:
     breaker = Breaker(misses_to_open=3)
-    breaker.on_success(0)
-    breaker.on_miss(1)
-    breaker.on_success(2)
+    breaker.on_alive(0)
+    breaker.tick(2000 * MS)
+    breaker.on_success(2001 * MS)
+    breaker.on_miss(2002 * MS)
+    breaker.on_success(2003 * MS)
     assert breaker.state is BreakerState.HALF_OPEN
-    breaker.on_success(3)
+    breaker.on_success(2004 * MS)
     assert breaker.closed
 
 

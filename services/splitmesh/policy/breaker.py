@@ -16,7 +16,8 @@ class BreakerState(StrEnum):
 
 class Breaker:
     """Opens after `misses_to_open` offloads in a row without an answer in time, or `silence_ms` without a sign of
-    life (reply or heartbeat). A sign of life half-opens it; `successes_to_close` probes in time close it.
+    life (reply or heartbeat). A sign of life then half-opens it, and `successes_to_close` probes in time close it.
+    The very first sign of life closes it at once.
     """
 
     def __init__(self, *, misses_to_open: int = 6, silence_ms: float = 1200.0, successes_to_close: int = 2) -> None:
@@ -33,8 +34,11 @@ class Breaker:
 
     def on_alive(self, now_ns: int) -> None:
         """A heartbeat or any reply arrived."""
-        self._heard_ns = now_ns
-        if self.state is BreakerState.OPEN:
+        first, self._heard_ns = self._heard_ns is None, now_ns
+        if first:  # nothing has gone wrong yet
+            self.state = BreakerState.CLOSED
+            self.reason = "a worker was heard"
+        elif self.state is BreakerState.OPEN:
             self.state = BreakerState.HALF_OPEN
             self.reason = "heard again, probing"
             self._successes = 0

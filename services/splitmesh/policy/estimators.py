@@ -19,8 +19,8 @@ class ScaleEstimator:
         self.samples = 0
 
     def observe(self, measured_ms: float, profiled_ms: float) -> None:
-        """Ignores parts profiled below 10 µs: their ratio is noise."""
-        if profiled_ms < 0.01 or measured_ms <= 0:
+        """Ignores parts profiled below 10 µs, their ratio is noise, and what is no time at all."""
+        if not (0.01 <= profiled_ms < math.inf and 0 < measured_ms < math.inf):
             return
         ratio = math.log(measured_ms / profiled_ms)
         # The first samples count in full: a slow device must be known as slow from its first frames.
@@ -80,7 +80,7 @@ class LatenessEstimator:
         """T̂ / budget below and above which all residuals agree."""
 
     def observe(self, actual_ms: float, predicted_ms: float, now_ns: int) -> None:
-        if actual_ms <= 0 or predicted_ms <= 0:
+        if not (0 < actual_ms < math.inf and 0 < predicted_ms < math.inf):
             return
         residual = min(max(math.log(actual_ms / predicted_ms), -self._MOST), self._MOST)
         self._residuals.append(residual)

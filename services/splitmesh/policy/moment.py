@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from splitmesh.policy.decision import Observation
 from splitmesh.policy.point import OperatingPoint, Place
 
 TRACK_MS = 0.3
@@ -33,28 +33,32 @@ class Moment:
     """What a standard deviation of the rate would add; see `LinkEstimator.doubt_ms`."""
     cloud_wait_ms: float
     gamma_edge: float
-    gamma_encode: float
+    gamma_encode: Mapping[str, float]
+    """By codec; "": of the others."""
     gamma_cloud: float
     gamma_resume: float
     """`gamma_edge` as it is at worst in 95 % of runs."""
 
     def lead_ms(self, point: OperatingPoint, device_backlog_ms: float) -> float:
         """From now until a payload of a SPLIT `point` is handed to the link."""
-        return device_backlog_ms + self.gamma_edge * point.edge_ms + self.gamma_encode * point.encode_ms
+        return device_backlog_ms + self.gamma_edge * point.edge_ms + self._encode_ms(point)
+
+    def _encode_ms(self, point: OperatingPoint) -> float:
+        return self.gamma_encode.get(point.codec, self.gamma_encode[""]) * point.encode_ms
 
     def remote_ms(self, point: OperatingPoint) -> float:
         """What the worker needs, its queue included."""
         return self.cloud_wait_ms + self.gamma_cloud * (point.decode_ms + point.cloud_ms)
 
-    def predicted_ms(self, point: OperatingPoint, message_bytes: float, seen: Observation) -> float:
+    def predicted_ms(self, point: OperatingPoint, message_bytes: float, device_backlog_ms: float) -> float:
         """`T_k` from now to the result, without any fallback; `message_bytes` counts for remote points only."""
         if point.place is Place.TRACK:
             return TRACK_MS
         if point.place is Place.LOCAL:
-            return seen.device_backlog_ms + self.gamma_edge * point.edge_ms
-        lead_ms = self.gamma_encode * point.encode_ms
+            return device_backlog_ms + self.gamma_edge * point.edge_ms
+        lead_ms = self._encode_ms(point)
         if point.place is Place.SPLIT:
-            lead_ms += seen.device_backlog_ms + self.gamma_edge * point.edge_ms
+            lead_ms += device_backlog_ms + self.gamma_edge * point.edge_ms
         wait_ms = self.link_backlog_ms
         # What is under way goes on draining while the edge still computes, unless it is stuck.
         if self.stalled_ms <= 0:
@@ -69,7 +73,7 @@ class Moment:
         per_byte_ms = self.ms_per_byte + 2 * self.doubt_ms_per_byte
         return max(max(_ROOM_SHARE * clear_ms, least_ms) / per_byte_ms - around_bytes, _LEAST_ROOM_BYTES)
 
-    def resumable(self, point: OperatingPoint, seen: Observation) -> bool:
+    def resumable(self, point: OperatingPoint, device_backlog_ms: float, budget_ms: float) -> bool:
         """A cut is only eligible if its tail still fits when the timer fires; see `World.resume_at_ms`."""
-        head_done_ms = seen.device_backlog_ms + self.gamma_edge * point.edge_ms
-        return head_done_ms + self.gamma_resume * point.resume_ms + MARGIN_MS <= seen.budget_ms
+        head_done_ms = device_backlog_ms + self.gamma_edge * point.edge_ms
+        return head_done_ms + self.gamma_resume * point.resume_ms + MARGIN_MS <= budget_ms

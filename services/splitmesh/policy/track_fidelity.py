@@ -58,7 +58,7 @@ class TrackFidelity:
 
     def audit(self, f1: float, motion: float, age_ms: float) -> None:
         """A model saw a frame for which the tracker, `age_ms` after its last answer, would have scored `f1`."""
-        if not 0 <= f1 <= 1 or age_ms <= 0:
+        if not (0 <= f1 <= 1 and 0 <= motion < math.inf and 0 < age_ms < math.inf):
             return
         for name in ("_w", "_wx", "_wy", "_wxx", "_wxy"):
             setattr(self, name, getattr(self, name) * _DECAY)

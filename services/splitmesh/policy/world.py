@@ -6,6 +6,7 @@ the link. Events go in with `now_ns`; forecasts come out. Holds no clock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,9 @@ class World:
         self.breaker = Breaker()
         self.track = TrackFidelity(kappa=track_kappa)
         self.gamma_edge = ScaleEstimator()
-        self.gamma_encode = ScaleEstimator()
+        self._gamma_encode: dict[str, ScaleEstimator] = {}
+        self._encode_scales: dict[str, float] = {"": 1.0}
+        """Values of the former by codec; "": of one that has not run here yet, as the one that ran last."""
         self._edge_late = OnlineQuantile(0.95, start=0.2)
         self._gamma_cloud: dict[str, ScaleEstimator] = {}
         self._last_worker = ""
@@ -61,13 +64,15 @@ class World:
 
     def on_device(self, measured_ms: float, profiled_ms: float) -> None:
         """The accelerator ran a part that the plan profiled at `profiled_ms`."""
-        if profiled_ms > 0:
+        if 0 < profiled_ms < math.inf and measured_ms < math.inf:
             self._edge_late.observe(measured_ms / (self.gamma_edge.value * profiled_ms) - 1)
         self.gamma_edge.observe(measured_ms, profiled_ms)
 
     def on_encoded(self, point: OperatingPoint, measured_ms: float) -> None:
         """A payload of `point` was coded, the wait for the codec thread included."""
-        self.gamma_encode.observe(measured_ms, point.encode_ms)
+        scale = self._gamma_encode.setdefault(point.codec, ScaleEstimator())
+        scale.observe(measured_ms, point.encode_ms)
+        self._encode_scales[point.codec] = self._encode_scales[""] = scale.value
 
     def on_sent(
         self,
@@ -88,7 +93,14 @@ class World:
         self.link.on_sent(key, size, now_ns, remote_ms=self.remote_ms(point))
 
     def on_reply(self, key: str, point: OperatingPoint, now_ns: int, worker: str, times: RemoteTimes) -> float | None:
-        """An answer or refusal came back. Returns the time it spent on the path, ms (None: nobody waited)."""
+        """An answer or refusal came back. Returns the time it spent on the path, ms (None: nobody waited, or the
+        worker's times are none, and nothing is learnt from them)."""
+        if not all(
+            0 <= each < math.inf for each in (times.queue_ms, times.decode_ms, times.service_ms, times.postprocess_ms)
+        ):
+            self.breaker.on_alive(now_ns)
+            self.link.on_lost(key)
+            return None
         self.last_sample_ns = now_ns
         self._last_worker = worker
         if times.service_ms > 0:
@@ -100,7 +112,8 @@ class World:
         return self.link.on_delivered(key, now_ns, remote_ms=times.total_ms)
 
     def on_heartbeat(self, now_ns: int, predicted_wait_ms: float) -> None:
-        self._cloud_wait_ms += _WAIT_WEIGHT * (predicted_wait_ms - self._cloud_wait_ms)
+        if 0 <= predicted_wait_ms < math.inf:
+            self._cloud_wait_ms += _WAIT_WEIGHT * (predicted_wait_ms - self._cloud_wait_ms)
         self.breaker.on_alive(now_ns)
 
     def on_result(self, place: Place, actual_ms: float, predicted_ms: float, now_ns: int) -> None:
@@ -120,7 +133,7 @@ class World:
             self.link.doubt_ms(1.0),
             self._cloud_wait_ms,
             self.gamma_edge.value,
-            self.gamma_encode.value,
+            self._encode_scales,
             self.gamma_cloud,
             self._gamma_resume,
         )
@@ -134,8 +147,9 @@ class World:
         return self.gamma_edge.value * profiled_ms
 
     def encode_ms(self, point: OperatingPoint) -> float:
-        """Codecs don't run where models do: their times have a scale of their own."""
-        return self.gamma_encode.value * point.encode_ms
+        """Codecs don't run where models do, and what is done in no time waits for its thread all the same: each has a
+        scale of its own."""
+        return self._encode_scales.get(point.codec, self._encode_scales[""]) * point.encode_ms
 
     def message_bytes(self, point: OperatingPoint, *, key: bool | None = None) -> float:
         """Expected size of the next request of `point` on the wire. key: it builds on nothing; None: as it is now."""
@@ -170,7 +184,7 @@ class World:
     def predicted_ms(self, point: OperatingPoint, seen: Observation, *, key: bool | None = None) -> float:
         """`T_k` from now to the result, without any fallback; `key` as in `message_bytes`."""
         size = self.message_bytes(point, key=key) if point.remote else 0.0
-        return self.at(seen.now_ns).predicted_ms(point, size, seen)
+        return self.at(seen.now_ns).predicted_ms(point, size, seen.device_backlog_ms)
 
     def p_hits(self, place: Place, predicted_ms: Sequence[float], seen: Observation) -> list[float]:
         """P(result within the budget) of each of what is predicted to take `predicted_ms` at `place`."""
@@ -192,4 +206,4 @@ class World:
 
     def resumable(self, point: OperatingPoint, seen: Observation) -> bool:
         """A cut is only eligible if its tail still fits when the timer fires."""
-        return self.at(seen.now_ns).resumable(point, seen)
+        return self.at(seen.now_ns).resumable(point, seen.device_backlog_ms, seen.budget_ms)

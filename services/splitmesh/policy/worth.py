@@ -1,13 +1,13 @@
 """Owns what an operating point is worth to one frame and to those behind it: expected utility, congestion as a price.
 
-`U_k = P_k·A_k + (1 − P_k)·A_fallback(k) − D_e(q_e, d_k) − D_l(q_l, s_k) − λ_b·S_k − λ_s·[switch]`, where `d_k` is the
-device time that point k takes, `s_k` its time on the link, and `q_e`, `q_l` what is queued before them.
-`D(q, x) = c·q·x + c'·x²` are drift-plus-penalty prices (Neely 2010, ch. 4; there c' = c/2), in frame periods for the
-link, for the device in its own whole runs if they are longer. A greedy choice would fill device and link up to the
-deadline and leave nothing to the frames behind. `c'` is the smaller: what idles is almost free. `λ_b` is the price
-of the uplink budget, if there is one.
+`U_k = P_k·A_k + (1 − P_k)·A_fallback(k) − D_e(d_k) − D_l(q_l, s_k) − λ_b·S_k − λ_s·[switch]`, where `d_k` is the
+device time that point k takes, `s_k` its time on the link, and `q_l` what is queued before that.
 
-A local run that takes longer than a frame period is charged for the frames that it keeps from the device.
+The device: while anything can be sent, a choice is charged what the frames behind lose by it
+(`policy.frames_behind`), and else by its queue. That price, and the link's, is `D(q, x) = c·q·x + c'·x²`, drift plus
+penalty (Neely 2010, ch. 4; there c' = c/2), in frame periods for the link, for the device in its own whole runs if
+they are longer. A greedy choice would fill device and link up to the deadline and leave nothing to the frames behind.
+`c'` is the smaller: what idles is almost free. `λ_b` is the price of the uplink budget, if there is one.
 
 A codec with state first needs a key, which is many times larger than what follows it. Its utility is the mean over
 the frames that a key is expected to serve, the key's own among them: a key that will be late itself can still pay.
@@ -16,10 +16,11 @@ Where the link has no room for all of it in time, it comes in parts (`payloads.f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from splitmesh.policy.decision import Forecast, Observation
+from splitmesh.policy.frames_behind import FramesBehind
 from splitmesh.policy.moment import Moment
 from splitmesh.policy.payloads import coarser_at_will, fading_in, same_stream
 from splitmesh.policy.point import OperatingPoint, Place
@@ -30,12 +31,17 @@ _LINK_PRICE = 0.06
 _DEVICE_PRICE = 0.6
 """Swept from 0.05 to 1.5 in a throw-away simulation of the lab at slowdowns 4, 5 and 6: flat from 0.4 to 1."""
 _OWN_PRICE = 0.03
+_QUEUE_SHARE = 0.1
+"""Of the queue's price beside what the frames behind are foreseen to lose: an answer that waits is an older one."""
 _FREE_PERIODS = 0.5
 """Of the link's time a payload may take without a price: it has left before the next one comes, a larger one too."""
 _FRESHNESS = 0.1
 """Worth of a new answer (the device's own even if it is late) to the frames that will be tracked from it."""
 _SWITCH_COST = 0.004
 _RESUMED_FIDELITY = 0.9
+_STEPS_PER_PERIOD = 2
+_STEPS = 7
+"""Backlogs at which a cut is looked at for the frames behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class UplinkBudget:
 class Worth:
     """Of operating points to the frame `seen`, with what is known `now`. Asks `world`, teaches it nothing.
 
-    incumbent: the remote point in use, None: there is none.
+    incumbents: the remote point in use of each place, if there is one.
     """
 
     def __init__(
@@ -58,18 +64,23 @@ class Worth:
         now: Moment,
         seen: Observation,
         *,
-        incumbent: OperatingPoint | None,
+        incumbents: Mapping[Place, OperatingPoint | None],
         budget: UplinkBudget | None,
     ) -> None:
         self._world = world
         self._now = now
         self._seen = seen
-        self._incumbent = incumbent
+        self._incumbents = incumbents
         self._tracked = seen.track_carried * world.track.a_track(seen.motion, seen.track_age_ms)
+        track_age_ms = 2 * seen.frame_period_ms if seen.track_age_ms is None else seen.track_age_ms
+        self._tracked_behind = world.track.a_track(seen.motion, track_age_ms)
+        """What a frame behind has if it is tracked: from an answer to this one, if there is none yet."""
         # A device slower than the camera is priced in whole runs, or it would never be allowed one.
         self._run_ms = max(seen.frame_period_ms, now.gamma_edge * world.by_name["local"].edge_ms)
         self._queued_price = _DEVICE_PRICE * seen.device_backlog_ms / self._run_ms
         """Of a run."""
+        self._behind: FramesBehind | None = None
+        """None: nothing can be sent."""
         self._byte_periods = now.ms_per_byte / seen.frame_period_ms
         self._byte_price = _LINK_PRICE * now.link_backlog_ms / seen.frame_period_ms * self._byte_periods
         if budget is not None:
@@ -78,61 +89,114 @@ class Worth:
     def of_track(self, points: Sequence[OperatingPoint]) -> list[Forecast]:
         return [Forecast(point, ms, p, self._tracked) for point, ms, p in self._here(Place.TRACK, points)]
 
-    def of_local(self, points: Sequence[OperatingPoint], *, best_remote: float, track: float) -> list[Forecast]:
-        """Less what a run takes from the frames behind it: those that come while it holds the device longer than a
-        frame period would be tracked, worth `track`, where they could have had a remote point worth `best_remote`.
-        """
-        lost = max(0.0, best_remote - track)
+    def of_pictures(self, points: Sequence[OperatingPoint]) -> list[Forecast]:
+        """All of `points` are FRAME."""
+        if points and self._behind is None:
+            self._behind = FramesBehind(self._seen.frame_period_ms, self._tracked_behind)
+        return self._remote(Place.FRAME, points, 0.0)
+
+    def of_cuts(self, points: Sequence[OperatingPoint], pictures: Sequence[Forecast]) -> list[Forecast]:
+        """All of `points` are SPLIT; of those whose tail still fits. pictures: what could be sent instead."""
+        seen, now = self._seen, self._now
+        fitting = [point for point in points if now.resumable(point, 0.0, seen.budget_ms)]
+        if not fitting:
+            return []
+        made = free = self._remote(Place.SPLIT, fitting, 0.0)
+        self._behind = self._frames_behind(free, max([self._tracked_behind, *(f.utility for f in pictures)]))
+        if seen.device_backlog_ms > 0:
+            fitting = [point for point in fitting if now.resumable(point, seen.device_backlog_ms, seen.budget_ms)]
+            made = self._remote(Place.SPLIT, fitting, seen.device_backlog_ms)
+        return [f._replace(utility=f.utility - self._device_price(self._device_ms(f))) for f in made]
+
+    def of_local(self, points: Sequence[OperatingPoint]) -> list[Forecast]:
+        """To be asked after everything remote: what could be sent sets the price of the device."""
         made = []
         for point, ms, p in self._here(Place.LOCAL, points):
             device_ms = self._now.gamma_edge * point.edge_ms
             fresh = max(0.0, carried(point.fidelity) - self._tracked)
             utility = p * point.fidelity + (1 - p) * self._tracked + _FRESHNESS * fresh
-            held = max(0.0, device_ms / self._seen.frame_period_ms - 1)
-            made.append(Forecast(point, ms, p, utility - self._device_price(device_ms) - held * lost))
+            made.append(Forecast(point, ms, p, utility - self._device_price(device_ms)))
         return made
 
-    def of_remote(self, place: Place, points: Sequence[OperatingPoint]) -> list[Forecast]:
-        """All of `points` are at `place`, SPLIT or FRAME."""
-        if not points:
-            return []
-        later = self._once(place, points, key=False)
-        needs_key = self._world.payloads.needs_key
-        keyed = [index for index, point in enumerate(points) if point.key_bytes and needs_key(point)]
-        if not keyed:
-            return later
-        begun = [self.entering(points[index]) for index in keyed]
-        firsts = self._once(place, [entering for entering, _ in begun], key=True)
-        for index, (_, frames), first in zip(keyed, begun, firsts, strict=True):
-            share = min(1.0, frames / self._world.payloads.key_life_frames(points[index]))
-            utility = share * first.utility + (1 - share) * later[index].utility
-            later[index] = Forecast(points[index], first.predicted_ms, first.p_hit, utility)
-        return later
+    # -- streams --------------------------------------------------------------------------------------------------
 
-    def entering(self, point: OperatingPoint) -> tuple[OperatingPoint, float]:
+    def entering(self, point: OperatingPoint, device_backlog_ms: float | None = None) -> tuple[OperatingPoint, float]:
         """(`point` as its stream begins, for how many frames)."""
         if not coarser_at_will(point):
             return point, 1.0
-        due_ms = self._seen.budget_ms - self._now.lead_ms(point, self._seen.device_backlog_ms)
+        backlog_ms = self._seen.device_backlog_ms if device_backlog_ms is None else device_backlog_ms
+        due_ms = self._seen.budget_ms - self._now.lead_ms(point, backlog_ms)
         payloads = self._world.payloads
         room = self._now.room_bytes(point, due_ms, around_bytes=payloads.around(point, key=True), key=True)
         return fading_in(point, payloads.expected(point, key=True), room)
+
+    def _remote(self, place: Place, points: Sequence[OperatingPoint], device_backlog_ms: float) -> list[Forecast]:
+        """All of `points` are at `place`. Without what they take of the device."""
+        if not points:
+            return []
+        made = self._once(place, points, device_backlog_ms, key=False)
+        needs_key = self._world.payloads.needs_key
+        keyed = [index for index, point in enumerate(points) if point.key_bytes and needs_key(point)]
+        if not keyed:
+            return made
+        entering = [self.entering(points[index], device_backlog_ms) for index in keyed]
+        firsts = self._once(place, [point for point, _ in entering], device_backlog_ms, key=True)
+        lasting = self._lasting(place, [points[index] for index in keyed], device_backlog_ms)
+        better = self._better_than_lasting(place, made, keyed, device_backlog_ms)
+        for index, (_, frames), first, lasts in zip(keyed, entering, firsts, lasting, strict=True):
+            utility = better + self._mean_over_life(points[index], frames, first.utility, lasts)
+            made[index] = Forecast(points[index], first.predicted_ms, first.p_hit, utility)
+        return made
+
+    def _mean_over_life(self, point: OperatingPoint, frames: float, first: float, lasts: float) -> float:
+        """Of a stream that begins: `first` for `frames`, nothing new while its key is in the way, then `lasts`."""
+        payloads, blocked = self._world.payloads, 0.0
+        if not coarser_at_will(point):
+            blocked = max(0.0, payloads.message_bytes(point, key=True) * self._byte_periods - 1)
+        life = max(payloads.key_life_frames(point), frames + blocked)
+        return (frames * first + blocked * self._tracked + (life - frames - blocked) * lasts) / life
+
+    def _better_than_lasting(
+        self, place: Place, made: Sequence[Forecast], keyed: Sequence[int], device_backlog_ms: float
+    ) -> float:
+        """What the point in use has now, beyond what it has in the long run. A stream that is to take its place is
+        held against the latter: what queues before both at this moment is no reason to change."""
+        incumbent = self._incumbents.get(place)
+        for index, forecast in enumerate(made):
+            if incumbent is not None and forecast.point.name == incumbent.name and index not in keyed:
+                return forecast.utility - self._lasting(place, [forecast.point], device_backlog_ms)[0]
+        return 0.0
+
+    def _lasting(self, place: Place, points: Sequence[OperatingPoint], device_backlog_ms: float) -> list[float]:
+        """Utility of each in the long run: nothing queues on the link, and what it can't carry is tracked."""
+        now, byte_price = self._now, self._byte_price
+        self._now, self._byte_price = replace(now, link_backlog_ms=0.0, stalled_ms=0.0), 0.0
+        utilities = [f.utility for f in self._once(place, points, device_backlog_ms, key=False)]
+        self._now, self._byte_price = now, byte_price
+        periods = [self._world.payloads.message_bytes(p, key=False) * self._byte_periods for p in points]
+        shares = [1 / max(1.0, each) for each in periods]
+        return [s * u + (1 - s) * self._tracked for s, u in zip(shares, utilities, strict=True)]
 
     # -- one frame alone ------------------------------------------------------------------------------------------
 
     def _here(self, place: Place, points: Sequence[OperatingPoint]) -> Iterable[tuple[OperatingPoint, float, float]]:
         """(point, predicted_ms, p_hit) of points that use no link."""
-        predicted_ms = [self._now.predicted_ms(point, 0.0, self._seen) for point in points]
+        backlog_ms = self._seen.device_backlog_ms
+        predicted_ms = [self._now.predicted_ms(point, 0.0, backlog_ms) for point in points]
         return zip(points, predicted_ms, self._world.p_hits(place, predicted_ms, self._seen), strict=True)
 
-    def _once(self, place: Place, points: Sequence[OperatingPoint], *, key: bool) -> list[Forecast]:
+    def _once(
+        self, place: Place, points: Sequence[OperatingPoint], device_backlog_ms: float, *, key: bool
+    ) -> list[Forecast]:
         """Of one payload each, whatever follows it."""
-        now, seen, message_bytes = self._now, self._seen, self._world.payloads.message_bytes
+        now, message_bytes = self._now, self._world.payloads.message_bytes
         sizes = [message_bytes(point, key=key) for point in points]
-        predicted_ms = [now.predicted_ms(point, size, seen) for point, size in zip(points, sizes, strict=True)]
+        predicted_ms = [
+            now.predicted_ms(point, size, device_backlog_ms) for point, size in zip(points, sizes, strict=True)
+        ]
         doubt_ms = now.doubt_ms_per_byte
         late_ms = [ms + doubt_ms * size for ms, size in zip(predicted_ms, sizes, strict=True)]
-        hits = self._world.p_hits(place, late_ms, seen)
+        hits = self._world.p_hits(place, late_ms, self._seen)
         return [
             Forecast(point, ms, p, self._utility(point, size, p))
             for point, size, ms, p in zip(points, sizes, predicted_ms, hits, strict=True)
@@ -144,12 +208,8 @@ class Worth:
         beyond = self._byte_periods * message_bytes - _FREE_PERIODS
         if beyond > 0:
             price += _OWN_PRICE * beyond * beyond
-        fallback = tracked
-        if point.place is Place.SPLIT:
-            price += self._device_price(self._now.gamma_edge * (point.edge_ms + (1 - p) * point.resume_ms))
-            if fallback < _RESUMED_FIDELITY:
-                fallback = _RESUMED_FIDELITY
-        incumbent = self._incumbent
+        fallback = max(tracked, _RESUMED_FIDELITY) if point.place is Place.SPLIT else tracked
+        incumbent = self._incumbents.get(point.place)
         # Between levels of one stream is no switch.
         if incumbent is not None and point.name != incumbent.name and not same_stream(point, incumbent):
             price += _SWITCH_COST
@@ -157,6 +217,39 @@ class Worth:
         value = fidelity + _FRESHNESS * fresh if fresh > 0 else fidelity
         return p * value + (1 - p) * fallback - price
 
+    # -- the device -----------------------------------------------------------------------------------------------
+
+    def _device_ms(self, forecast: Forecast) -> float:
+        """What is expected to be asked of the device, the tail too where no answer comes."""
+        point = forecast.point
+        return self._now.gamma_edge * (point.edge_ms + (1 - forecast.p_hit) * point.resume_ms)
+
     def _device_price(self, device_ms: float) -> float:
         runs = device_ms / self._run_ms
-        return (self._queued_price + _OWN_PRICE * runs) * runs
+        price = _OWN_PRICE * runs * runs
+        if self._behind is None:
+            return price + self._queued_price * runs
+        lost = self._behind.lost(backlog_ms=self._seen.device_backlog_ms, device_ms=device_ms)
+        return price + _QUEUE_SHARE * self._queued_price * runs + lost
+
+    def _frames_behind(self, free: Sequence[Forecast], without: float) -> FramesBehind:
+        """free: of all cuts, were the device free."""
+        best = max(free, key=lambda f: f.utility)
+        period_ms, budget_ms = self._seen.frame_period_ms, self._seen.budget_ms
+        step_ms = period_ms / _STEPS_PER_PERIOD
+        backlogs_ms = [index * step_ms for index in range(1, _STEPS)]
+        values = [best.utility]
+        for backlog_ms, utility in zip(backlogs_ms, self._behind_backlogs(best, backlogs_ms), strict=True):
+            values.append(utility if self._now.resumable(best.point, backlog_ms, budget_ms) else 0.0)
+        device_ms = self._now.gamma_edge * best.point.edge_ms
+        return FramesBehind(period_ms, without, device_ms, tuple(values), step_ms)
+
+    def _behind_backlogs(self, free: Forecast, backlogs_ms: Sequence[float]) -> list[float]:
+        """Utility of a cut where the device is free only then. What its stream costs to begin is the same."""
+        point = free.point
+        size = self._world.payloads.message_bytes(point, key=False)
+        predicted_ms = [self._now.predicted_ms(point, size, backlog_ms) for backlog_ms in (0.0, *backlogs_ms)]
+        doubt_ms = self._now.doubt_ms_per_byte * size
+        hits = self._world.p_hits(Place.SPLIT, [ms + doubt_ms for ms in predicted_ms], self._seen)
+        at_once, *later = (self._utility(point, size, p) for p in hits)
+        return [free.utility - at_once + utility for utility in later]
