@@ -73,6 +73,15 @@ def test_it_knows_of_bursts_and_outages_beforehand() -> None:
     assert gone.frames[130].outcome is Outcome.FRAME
 
 
+@pytest.mark.parametrize("factor", [8.0, 20.0])
+def test_it_leaves_no_queue_to_a_pool_that_is_slow_for_a_while(factor: float) -> None:
+    slow = replace(BUSY, duration_s=8.0, edge_slowdown=10.0, worker_bursts=(Burst(2.0, 2.0, factor),))
+    utilities = foresee(SPREAD, steady(8e6), slow, seed=0).utilities
+    assert sum(utilities[100:]) / 100 > 0.93
+    for policy in ("adaptive", "neurosurgeon", "static:frame/jpeg-50"):
+        assert sum(simulate(SPREAD, policy, steady(8e6), slow, seed=0).utilities) < sum(utilities), policy
+
+
 def test_the_same_twice_and_another_with_other_luck() -> None:
     trace = load_link("3g", duration_s=10.0)
     assert foresee(SPREAD, trace, BUSY, seed=1, width=4) == foresee(SPREAD, trace, BUSY, seed=1, width=4)

@@ -41,6 +41,8 @@ _BEYOND_S = 10.0
 _REMOTE = frozenset({Place.SPLIT, Place.FRAME})
 _GRID_S = 0.008
 """Histories whose queues differ by less are alike."""
+_FREE_PERIODS = 0.5
+"""Of the pool's time a frame may take without a price, as it does where nothing queues there."""
 _BEHIND = (0.03, 0.1)
 """What a frame period's worth of queue is taken to cost those that come after: the better of two searches counts, as
 a dear queue finds more where the device is all there is."""
@@ -154,6 +156,9 @@ class _Simple:
         self._period_s = scenario.period_ns / 1e9
         self._kappa = plan.track_kappa if scenario.track_kappa is None else scenario.track_kappa
         self._points = _worth_trying(plan.points)
+        starts_s = [begin_s + (seq + 1) * self._period_s for seq in range(scenario.frames)]
+        self._reach_s = [trace.step_at(at_s).delay_ms / 1e3 + _LAN_S for at_s in starts_s]
+        """By frame, from the link's end to the pool when the next one comes."""
 
     def options(self, seq: int) -> list[_Option]:
         """All that can be done with frame `seq` but to track it."""
@@ -174,17 +179,22 @@ class _Simple:
                 yield sent
 
     def queued_frames(self, state: _State, seq: int) -> float:
-        """What queues before device and link, in frame periods."""
+        """What queues before device, link and pool, in frame periods."""
         next_s = (seq + 1) * self._period_s
         queued_s = max(0.0, state.edge_free_s - next_s) + max(0.0, state.link_free_s - next_s)
-        return queued_s / self._period_s
+        return (queued_s + self._pool_s(state, seq)) / self._period_s
 
     def kind(self, state: _State, seq: int) -> tuple[int, ...]:
         """Histories of one kind have about the same future."""
         next_s = (seq + 1) * self._period_s
         newest = max([state.newest, *(of for _, of, _ in state.coming)])
-        edge_free_s, link_free_s = max(state.edge_free_s, next_s), max(state.link_free_s, next_s)
-        return round(edge_free_s / _GRID_S), round(link_free_s / _GRID_S), newest
+        free_s = max(state.edge_free_s, next_s), max(state.link_free_s, next_s), self._pool_s(state, seq)
+        return *(round(each_s / _GRID_S) for each_s in free_s), newest
+
+    def _pool_s(self, state: _State, seq: int) -> float:
+        """What queues before the pool. While the link is what holds frames up, a busy server makes no difference."""
+        reached_s = max(state.link_free_s, (seq + 1) * self._period_s) + self._reach_s[seq]
+        return max(0.0, state.servers_s[0] - reached_s - _FREE_PERIODS * self._period_s)
 
     # -- places ---------------------------------------------------------------------------------------------------
 
