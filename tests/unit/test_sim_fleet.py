@@ -22,7 +22,7 @@ from sim_values import PLAN, SPREAD, steady
 
 PICTURES = "static:frame/jpeg-50"
 """4790 + 210 bytes, 17 ms of a worker."""
-SLOW = Scenario(duration_s=20.0, fps=1.0, deadline_ms=400.0, prepare_ms=2.0, edge_slowdown=1.0)
+SLOW = Scenario(duration_s=20.0, fps=1.0, deadline_ms=400.0, prepare_ms=2.0, stack_ms=0.2, edge_slowdown=1.0)
 QUICK = Scenario(duration_s=4.0, fps=10.0, deadline_ms=200.0, edge_slowdown=5.0)
 
 

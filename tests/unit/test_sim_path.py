@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path as FilePath
 
+import numpy as np
 import pytest
 
+from splitmesh.lab.link.shaper import Shaper
 from splitmesh.provision.link.trace import LinkTrace, Step
 from splitmesh.settings.units import Outage
 from splitmesh.sim.path import Lane, Path
@@ -78,6 +80,22 @@ def test_jitter_comes_on_top_is_bounded_and_keeps_the_order() -> None:
     assert len({landed - at for at, landed in zip(sent, ordered, strict=True)}) > 50
     again = lane(steady(8e9, jitter_ms=4.0), seed=3)
     assert [again.send(1, at) for at in sent] == out
+
+
+@pytest.mark.parametrize(("bps", "sigma_ms"), [(2e6, 5.0), (8e6, 20.0), (40e6, 8.0)])
+@pytest.mark.parametrize("size", [600, 6000, 30_000])
+def test_jitter_is_spread_as_on_the_emulated_link(bps: float, sigma_ms: float, size: int) -> None:
+    """Of many cells the last to come out counts."""
+    trace = steady(bps, jitter_ms=sigma_ms)
+    shaper, path = Shaper(trace, queue_bytes=size, seed=1), lane(trace, seed=1)
+    shaper.begin(0)
+    sent = [index * S for index in range(4000)]
+    emulated = [shaper.take(size, now_ns=at)[-1].exit_ns - at for at in sent]
+    out = [path.send(size, at) for at in sent]
+    simulated = [landed - at for at, landed in zip(sent, out, strict=True) if landed is not None]
+    levels = (10, 25, 50, 75, 90)
+    apart_ms = (np.percentile(simulated, levels) - np.percentile(emulated, levels)) / MS
+    assert max(abs(apart_ms)) < 0.09 * sigma_ms
 
 
 @pytest.mark.parametrize("size", [1, 1500, 100_000])

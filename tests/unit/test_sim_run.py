@@ -27,7 +27,7 @@ from splitmesh.sim.scenario import Burst, Loss, Scenario
 sys.path.append(str(Path(__file__).parent))
 from sim_values import PLAN, SPREAD, TEMPORAL, U8, steady
 
-SLOW = Scenario(duration_s=2.0, fps=10.0, deadline_ms=200.0, prepare_ms=2.0, edge_slowdown=1.0)
+SLOW = Scenario(duration_s=2.0, fps=10.0, deadline_ms=200.0, prepare_ms=2.0, stack_ms=0.2, edge_slowdown=1.0)
 BUSY = Scenario(duration_s=10.0, fps=25.0, deadline_ms=150.0, edge_slowdown=5.0)
 REMOTE = (Outcome.SPLIT, Outcome.FRAME)
 

@@ -1,7 +1,7 @@
 """Owns the simulated edge's door to its cloud: requests out, replies, heartbeats and echoes back. Decides nothing.
 
 As `edge.offload`: the world is taught the same, at the same moments. Both ways go over the link; the broker stands
-beside the workers.
+beside the workers. What sockets, broker and event loops take is `Scenario.stack_ms` each way.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ _ECHO_BYTES = 50
 _REPLY_BYTES = 500
 _HEARTBEAT_BYTES = 150
 _CANCEL_BYTES = 90
-_LAN_NS = 200_000
-"""Between broker and worker."""
 _SILENT_NS = 1_200_000_000
 
 
@@ -59,6 +57,7 @@ class Door:
         self._engine = engine
         self._world = world
         self._scenario = scenario
+        self._stack_ns = round(scenario.stack_ms * 1e6)
         self._uplink = uplink
         self._up, self._down = Lane(uplink.up), uplink.down
         self._pool = pool
@@ -144,7 +143,7 @@ class Door:
 
     def _crossed(self, out_ns: int | None, then: Callable[[], None]) -> None:
         if out_ns is not None:
-            self._engine.at(out_ns + _LAN_NS, then)
+            self._engine.at(out_ns + self._stack_ns, then)
 
     def _comes_down(self, size_bytes: int, then: Callable[[], None]) -> None:
         self._crossed(self._down.send(size_bytes, self._engine.now_ns)[1], then)
@@ -185,7 +184,7 @@ class Door:
     def _beat(self, worker: int, wait_ms: float) -> None:
         out_ns = self._down.send(_HEARTBEAT_BYTES, self._engine.now_ns)[1]
         if out_ns is not None:
-            self._beats.append((out_ns + _LAN_NS, worker, wait_ms))
+            self._beats.append((out_ns + self._stack_ns, worker, wait_ms))
 
     def _echo(self) -> None:
         """One at a time: the next is sent some time after the last is back, or given up."""

@@ -32,6 +32,8 @@ class Draws:
     encode_z: Sequence[float]
     decode_z: Sequence[float]
     cloud_z: Sequence[float]
+    prepare_ms: Sequence[float]
+    """From capture to decision."""
     pick: Sequence[float]
     """In [0, 1): which worker of the pool."""
 
@@ -42,6 +44,8 @@ def draw(scenario: Scenario, seed: int, *, member: int = 0) -> Draws:
     count = scenario.frames
     keep = math.exp(-1 / (scenario.fps * scenario.memory_s))
     motion = scenario.motion * np.exp(scenario.motion_spread * _walk(random, count, keep))
+    if scenario.motions:
+        motion = np.resize(np.asarray(scenario.motions, dtype=np.float64), count)
     travelled = np.concatenate(([0.0], np.cumsum((motion[1:] + MOTION_FLOOR) / scenario.fps)))
     return Draws(
         motion=_smoothed(motion),
@@ -52,8 +56,18 @@ def draw(scenario: Scenario, seed: int, *, member: int = 0) -> Draws:
         encode_z=_packed(random.standard_normal(count)),
         decode_z=_packed(random.standard_normal(count)),
         cloud_z=_packed(random.standard_normal(count)),
+        prepare_ms=_prepared(scenario, seed, member),
         pick=_packed(random.random(count)),
     )
+
+
+def _prepared(scenario: Scenario, seed: int, member: int) -> array[float]:
+    """From a stream of its own: all other luck stays what it is where these times are spread."""
+    quantiles, count = scenario.prepare_quantiles_ms, scenario.frames
+    if not quantiles:
+        return array("d", [scenario.prepare_ms]) * count
+    random = np.random.Generator(np.random.PCG64([seed, 0x9E9A, member]))
+    return _packed(np.interp(random.random(count), np.linspace(0, 1, len(quantiles)), quantiles))
 
 
 def _packed(values: npt.NDArray[np.float64]) -> array[float]:

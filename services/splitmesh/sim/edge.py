@@ -64,7 +64,7 @@ class Edge:
         self.door = None
         if not isinstance(policy, LocalOnly):
             self.door = Door(engine, world, uplink, pool, scenario, draws, number=number)
-        self._offers = Offers(engine, self.door, world, plan, draws)
+        self._offers = Offers(engine, self.door, world, plan, scenario, draws)
         self._pipeline = Pipeline(
             engine,
             plan,
@@ -77,7 +77,8 @@ class Edge:
         )
         self.ledger = Ledger()
         self._deadline_ns = round(scenario.deadline_ms * 1e6)
-        self._prepare_ns = round(scenario.prepare_ms * 1e6)
+        self._prepared_ns = 0
+        """When the last frame that was captured is, or was, ready to be decided."""
 
     def start(self) -> None:
         """Capture the first frame, when its time has come; the others follow."""
@@ -90,7 +91,9 @@ class Edge:
         """A frame, and the next."""
         self.ledger.capture(seq)
         captured_ns = self._engine.now_ns
-        self._engine.at(captured_ns + self._prepare_ns, lambda: self._decide(seq, captured_ns))
+        ready_ns = captured_ns + round(self._draws.prepare_ms[seq] * 1e6)
+        self._prepared_ns = max(self._prepared_ns, ready_ns)
+        self._engine.at(self._prepared_ns, lambda: self._decide(seq, captured_ns))
         if seq + 1 < self._scenario.frames:
             next_ns = self._phase_ns + (seq + 1) * self._scenario.period_ns
             self._engine.at(next_ns, lambda: self._capture(seq + 1))

@@ -15,6 +15,7 @@ from splitmesh.sim.engine import Engine, Wait
 from splitmesh.sim.frame import Frame
 from splitmesh.sim.plan import SimPlan
 from splitmesh.sim.request import Request, Said, StreamPart
+from splitmesh.sim.scenario import Scenario
 from splitmesh.sim.streams import CHAINED, Coded, Stream
 
 _BREAKS = frozenset({Said.NEED_KEYFRAME, Said.NO_RESPONDERS})
@@ -28,11 +29,14 @@ _STREAM_IDS = 1_000_000
 class Offers:
     """`door` None: the policy needs no cloud, and every offer is declined."""
 
-    def __init__(self, engine: Engine, door: Door | None, world: World, plan: SimPlan, draws: Draws) -> None:
+    def __init__(
+        self, engine: Engine, door: Door | None, world: World, plan: SimPlan, scenario: Scenario, draws: Draws
+    ) -> None:
         self._engine = engine
         self._door = door
         self._world = world
         self._plan = plan
+        self._scenario = scenario
         self._draws = draws
         self._codec_free_ns = 0
         self._streams: dict[tuple[str, str], Stream] = {}
@@ -112,14 +116,16 @@ class Offers:
         """Wait for the codec thread and for it to be done."""
         now_ns = self._engine.now_ns
         sigma = self._plan.spread(frame.point).encode
-        took_ms = frame.point.encode_ms * math.exp(sigma * self._draws.encode_z[frame.seq])
+        usual_ms = frame.point.encode_ms * self._scenario.encode_scales.get(frame.point.codec, 1.0)
+        took_ms = usual_ms * math.exp(sigma * self._draws.encode_z[frame.seq])
         self._codec_free_ns = max(now_ns, self._codec_free_ns) + round(took_ms * 1e6)
         yield Wait(self._codec_free_ns)
         self.world.on_encoded(frame.point, (self._engine.now_ns - (now_ns if asked_ns is None else asked_ns)) / 1e6)
 
     def _scale(self, frame: Frame, sigma: float) -> float:
-        """Size of this frame's payload against the mean, where sizes are spread by `sigma`."""
-        return math.exp(sigma * self._draws.size_z[frame.seq] - sigma * sigma / 2)
+        """Size of this frame's payload against the plan's mean, where sizes are spread by `sigma`."""
+        usual = self._scenario.size_scales.get(frame.point.codec, 1.0)
+        return usual * math.exp(sigma * self._draws.size_z[frame.seq] - sigma * sigma / 2)
 
     # -- streams --------------------------------------------------------------------------------------------------
 

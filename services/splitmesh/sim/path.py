@@ -1,8 +1,9 @@
 """Owns one direction of the link on virtual time: a first-in first-out server at the trace's rate, then its delay.
 
-As the lab's emulated link: nothing is dropped, order is kept, and what would land during an outage lands right after
-it. Where an outage cuts connections, what is under way when it begins, or is sent before it ends, is lost. A message
-comes out when its last byte does.
+As the lab's emulated link (`lab.link.shaper`): nothing is dropped, order is kept, jitter is drawn for each cell of
+about a millisecond of the rate, and what would land during an outage lands right after it. Where an outage cuts
+connections, what is under way when it begins, or is sent before it ends, is lost. A message comes out when its last
+byte does.
 
 Edges that share a link are served first in, first out by hand-over too. A modem has one buffer, and a message of no
 more than a congestion window (ten segments, 14.6 kB: RFC 6928) enters it at once and whole. Larger ones of several
@@ -22,6 +23,8 @@ from splitmesh.provision.link.trace import LinkTrace, Step
 from splitmesh.settings.units import Outage
 
 _BLOCK = 128
+_CELL_S = 1e-3
+_LEAST_CELL_BYTES, _MOST_CELL_BYTES = 1448, 16 * 1024
 
 
 class Path:
@@ -44,7 +47,7 @@ class Path:
         now_s = self._start_s + now_ns / 1e9
         begin_s = self._free_s if self._free_s > now_s else now_s
         finish_s = self._finish_s(begin_s, size_bytes) if begin_s < math.inf else math.inf
-        out_s = self._landed_s(finish_s)
+        out_s = self._landed_s(finish_s, size_bytes)
         cut = None
         if self._cuts:
             cut = next((outage for outage in self._cuts if now_s < outage.end_s and outage.start_s < out_s), None)
@@ -70,17 +73,34 @@ class Path:
             return begin_s + size_bytes / self._speed
         return self._trace.finish_s(begin_s, size_bytes)
 
-    def _landed_s(self, finish_s: float) -> float:
+    def _landed_s(self, finish_s: float, size_bytes: int) -> float:
         if finish_s == math.inf:
             return math.inf
         inside = self._from_s <= finish_s < self._to_s
         step = self._step if inside else self._trace.step_at(finish_s)
         jitter_ms = 0.0
         if step.jitter_ms:
-            jitter_ms = min(step.jitter_ms * abs(next(self._jitters)), 3 * step.jitter_ms)
+            speed = self._speed if inside else step.rate_bps / 8
+            jitter_ms = self._jitter_ms(step.jitter_ms, size_bytes, speed)
         out_s = finish_s + (step.delay_ms + jitter_ms) / 1e3
         outage = self._trace.outage_at(out_s) if self._trace.outages else None
         return outage.end_s if outage else out_s
+
+    def _jitter_ms(self, sigma_ms: float, size_bytes: int, speed: float) -> float:
+        """By how much the last of a message's cells comes late: its own jitter, or what an earlier one has beyond the
+        time between them, as none overtakes another. speed: bytes a second, taken to hold for all of them.
+        """
+        most_ms = 3 * sigma_ms
+        latest_ms = min(sigma_ms * abs(next(self._jitters)), most_ms)
+        cell_bytes = min(max(int(speed * _CELL_S), _LEAST_CELL_BYTES), _MOST_CELL_BYTES)
+        whole, last_bytes = divmod(size_bytes - 1, cell_bytes)
+        ahead_ms = 1e3 * (last_bytes + 1) / speed if speed > 0 else math.inf
+        for _ in range(whole):
+            if latest_ms + ahead_ms >= most_ms:
+                break
+            latest_ms = max(latest_ms, min(sigma_ms * abs(next(self._jitters)), most_ms) - ahead_ms)
+            ahead_ms += 1e3 * cell_bytes / speed
+        return latest_ms
 
 
 def _normals(seed: int) -> Iterator[float]:

@@ -56,6 +56,9 @@ class Pipeline:
         self._settle = settle
 
     def run(self, frame: Frame) -> Process:
+        handover_ms = self._scenario.handover_ms.get(frame.point.place.value)
+        if handover_ms:
+            yield Wait(self._engine.now_ns + round(handover_ms * 1e6))
         match frame.point.place:
             case Place.TRACK:
                 self._settle_tracked(frame)

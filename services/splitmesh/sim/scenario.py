@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from splitmesh.errors import SettingsError
@@ -36,6 +38,14 @@ class Scenario:
     deadline_ms: float = 150.0
     prepare_ms: float = 5.0
     """From capture to decision; in bench/results/lab.json frames that are tracked at once take 5 to 8 ms."""
+    prepare_quantiles_ms: tuple[float, ...] = ()
+    """The same where it is not always alike: its distribution's quantiles at even steps from the least to the most,
+    drawn from for each frame by itself. Empty: `prepare_ms`. A frame is never decided before the one before it."""
+    stack_ms: float = 2.5
+    """What a message takes each way beside the link: sockets, broker, event loops. Medians of lab runs on two cores
+    lie at 2.8 to 3.6, and there the link's own process is part of it."""
+    handover_ms: Mapping[str, float] = field(default_factory=dict)
+    """By place: what a frame takes there beside all that is timed, from loop to device and codec and back."""
     edge_slowdown: float = 5.0
     """Model runs on the edge take so many times what the plan's profile says; codecs do not."""
     workers: int = 1
@@ -49,11 +59,17 @@ class Scenario:
     """Median of the picture's motion, mean |Δluma| / 255."""
     motion_spread: float = 0.4
     """Standard deviation of its logarithm, which is a first-order walk with a memory of `memory_s`."""
+    motions: tuple[float, ...] = ()
+    """The motion of each picture against the one before it, over and over again, in place of such a walk."""
     memory_s: float = 2.0
     """Of what is in the picture: how long motion and payload sizes stay what they are."""
     track_kappa: float | None = 70.0
     """κ of `exp(−κ·(motion + floor)·age)`, what a tracked answer really keeps; None: what the plan believes. 70 and
     a motion of 0.05 give the 0.53 that tracked frames of local-only keep in bench/results/lab.json."""
+    encode_scales: Mapping[str, float] = field(default_factory=dict)
+    """By codec: encoders take so many times what the plan's profile says. 1 for those that are not named."""
+    size_scales: Mapping[str, float] = field(default_factory=dict)
+    """By codec: payloads are so many times as large as the plan's mean. 1 for those that are not named."""
     edge_bursts: tuple[Burst, ...] = ()
     worker_bursts: tuple[Burst, ...] = ()
     losses: tuple[Loss, ...] = ()
@@ -67,9 +83,25 @@ class Scenario:
         if not 0 <= self.prepare_ms < min(self.deadline_ms, 1000 / self.fps):
             reason = "must be shorter than the deadline and than the time between frames"
             raise SettingsError(f"prepare_ms {reason}, not {self.prepare_ms:g}", key="prepare_ms")
+        self._check_drawn()
         for loss in self.losses:
             if not 0 <= loss.worker < self.workers:
                 raise SettingsError(f"there is no worker {loss.worker} to lose", key="losses")
+
+    def _check_drawn(self) -> None:
+        for name, of in (("stack_ms", (self.stack_ms,)), ("handover_ms", self.handover_ms.values())):
+            if not all(0 <= each < math.inf for each in of):
+                raise SettingsError(f"{name} must be finite and not negative", key=name)
+        around = (0.0, *self.prepare_quantiles_ms, self.deadline_ms)
+        if any(low > high for low, high in pairwise(around)):
+            reason = "must ascend from 0 or more to the deadline or less"
+            raise SettingsError(f"prepare_quantiles_ms {reason}", key="prepare_quantiles_ms")
+        if not all(0 <= motion <= 1 for motion in self.motions):
+            raise SettingsError("motions must lie between 0 and 1", key="motions")
+        for name in ("encode_scales", "size_scales"):
+            for codec, scale in getattr(self, name).items():
+                if not 0 < scale < math.inf:
+                    raise SettingsError(f"{name} must be above 0, not {scale:g} for {codec}", key=name)
 
     @property
     def frames(self) -> int:
