@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.lab import at_least_one
-from bench.simlab_causes import causes
+from bench.simlab_beyond import beyond_link_ms, quantiles
 from bench.simlab_given import given
 from bench.simlab_sides import draw, lab_side, middle, sim_side, table_rows, verdict
 from bench.simlab_video import video_of
@@ -112,8 +112,10 @@ def compared(link: str, settings: LabSettings, ingredients: Ingredients, seeds: 
         "policy": settings.policy,
         "deadline_ms": settings.deadline_ms,
         "given": known.document(),
-        "not_given": causes(
-            records, {point.name: point for point in plan.points}, trace, start_s=known.scenario.trace_start_s
+        "beyond_link_ms": quantiles(
+            beyond_link_ms(
+                records, {point.name: point for point in plan.points}, trace, start_s=known.scenario.trace_start_s
+            )
         ),
         "lab": asdict(lab),
         "sim": asdict(sim),

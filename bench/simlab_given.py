@@ -1,55 +1,43 @@
 """Owns what a simulation is given of the lab run that it is held against. Everything here is measured or set.
 
-What was set: plan, link, outages, deadline, slowdown, length. What is measured: frames per second, `prepare_ms`, when
-the link's trace began, when a worker was gone, the video itself (`bench.simlab_video`), and three scales, each the
-median of measured ÷ profiled time in that run: model runs on the edge (the emulated slowdown apart), encoders, and
-what workers do. The machine that the lab runs on is not the profile's, and is shared by all its processes. Nothing is
-fitted to how the run came out.
+What was set: plan, link, outages, deadline, slowdown, length. What is measured: frames per second, how long frames
+take to their decision and between their parts, when the link's trace began, when a worker was gone, what a message
+takes beside the link, the video itself (`bench.simlab_video`), and how far times and sizes lie from the plan's
+(`bench.simlab_scales`): the machine that the lab runs on is not the profile's and is shared by all its processes, and
+the video is not the plan's. Nothing is fitted to how the run came out.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from bench.simlab_video import Video, kappa_of, motion_of
+from bench.simlab_beyond import beyond_link_ms
+from bench.simlab_scales import Scales, scales_of, spread_as
+from bench.simlab_video import Video, kappa_of, motions_of
 
 from splitmesh.errors import SettingsError
 from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
-from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.provision.link.trace import LinkTrace
 from splitmesh.sim.plan import SimPlan
 from splitmesh.sim.scenario import Burst, Loss, Scenario
 
 _BEYOND_S = 60.0
 """How long a scale holds after the last frame."""
-_ALONE = frozenset({("track", Outcome.TRACKED), ("local", Outcome.LOCAL)})
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Of measured ÷ profiled times. `sigma`: standard deviation of the logarithm, by quartiles; told, not used."""
-
-    median: float = 1.0
-    sigma: float = 0.0
-    count: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Scales:
-    edge: Scale
-    encode: Scale
-    cloud: Scale
+_TRACKED = ("track", Outcome.TRACKED)
+_PLACES = {"local": Outcome.LOCAL, "split": Outcome.SPLIT, "frame": Outcome.FRAME}
+_BEFORE_DECIDED = frozenset({"preprocess", "decide"})
+_QUANTILES = 41
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What `simulate` takes beside a seed and a policy. `trace` has no outages but its own and those asked for."""
+    """What `simulate` takes beside a seed and a policy. `plan`: its points as the policy knows them, spread as the
+    run was. `trace` has no outages but its own and those asked for."""
 
     plan: SimPlan
     trace: LinkTrace
@@ -57,8 +45,9 @@ class Given:
     scales: Scales
 
     def document(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return {"scenario": asdict(self.scenario), "scales": asdict(self.scales)}
+        """As JSON takes it; of the pictures' motion only how many there are."""
+        scenario = asdict(self.scenario) | {"motions": len(self.scenario.motions)}
+        return {"scenario": scenario, "scales": asdict(self.scales)}
 
 
 def given(
@@ -72,70 +61,79 @@ def given(
         raise SettingsError(f"a run of {len(records)} frame(s) can't be simulated", key="records")
     fps = 1e9 * (records[-1].seq - records[0].seq) / (records[-1].pts_ns - records[0].pts_ns)
     duration_s = len(records) / fps
-    slowdown = float(summary["edge_slowdown"])
-    scales = scales_of(records, {point.name: point for point in plan.points}, slowdown=slowdown)
-    moved = motion_of(records, video, fps=fps)
+    slowdown, deadline_ms = float(summary["edge_slowdown"]), float(summary["deadline_ms"])
+    points = {point.name: point for point in plan.points}
+    scales = scales_of(records, points, slowdown=slowdown)
     lasting_s = duration_s + _BEYOND_S
+    begin_s = trace_start_s(trace, summary)
+    prepared = prepared_ms(records, most_ms=deadline_ms)
     scenario = Scenario(
         duration_s=duration_s,
         fps=fps,
-        deadline_ms=float(summary["deadline_ms"]),
-        prepare_ms=prepare_ms(records),
+        deadline_ms=deadline_ms,
+        prepare_ms=0.0,
+        prepare_quantiles_ms=prepared,
+        handover_ms=handover_ms(records),
+        stack_ms=stack_ms(beyond_link_ms(records, points, trace, start_s=begin_s)),
         edge_slowdown=slowdown,
-        trace_start_s=trace_start_s(trace, summary),
-        motion=moved.motion,
-        motion_spread=moved.spread,
-        memory_s=moved.memory_s,
+        trace_start_s=begin_s,
+        motions=motions_of(records, video),
         track_kappa=kappa_of(records, video, fps=fps),
+        encode_scales=scales.encode_factors(plan.points),
+        size_scales={codec: scale.mean for codec, scale in scales.size.items()},
         edge_bursts=(Burst(-1.0, lasting_s, scales.edge.median),),
         worker_bursts=(Burst(-1.0, lasting_s, scales.cloud.median),),
         losses=tuple(losses(records, summary)),
     )
-    # The simulator has no scale for encoders: profiled times are longer instead, which a policy knows from the start.
-    points = tuple(replace(point, encode_ms=point.encode_ms * scales.encode.median) for point in plan.points)
-    return Given(replace(plan, points=points), trace, scenario, scales)
+    return Given(spread_as(plan, scales), trace, scenario, scales)
 
 
-# -- times --------------------------------------------------------------------------------------------------------
+# -- what no part of a frame accounts for ---------------------------------------------------------------------------
 
 
-def scales_of(records: Iterable[FrameRecord], points: Mapping[str, OperatingPoint], *, slowdown: float) -> Scales:
-    """Of all parts that ran; runs of a place that the plan has no time for teach nothing."""
-    edge, encode, cloud = [], [], []
-    for record in records:
-        point, took = points.get(record.point), record.times_ms
-        if point is None:
-            continue
-        whole = point if point.place is Place.LOCAL else points["local"]
-        profiled = {"local": whole.edge_ms, "head": point.edge_ms, "resume": point.resume_ms}
-        edge += [took[part] / (slowdown * ms) for part, ms in profiled.items() if part in took and ms > 0]
-        if "encode" in took and point.encode_ms > 0:
-            encode.append(took["encode"] / point.encode_ms)
-        if "tail" in took and point.cloud_ms > 0:
-            cloud.append((took["decode"] + took["tail"]) / (point.decode_ms + point.cloud_ms))
-    return Scales(_scale(edge), _scale(encode), _scale(cloud))
+def prepared_ms(records: Iterable[FrameRecord], *, most_ms: float) -> tuple[float, ...]:
+    """Capture to decision, ms: quantiles at even steps over frames that were tracked at once, at most `most_ms`.
 
-
-def _scale(ratios: Sequence[float]) -> Scale:
-    known = [ratio for ratio in ratios if ratio > 0]
-    if not known:
-        return Scale()
-    low, middle, high = np.quantile(np.log(known), (0.25, 0.5, 0.75)).tolist()
-    return Scale(math.exp(middle), (high - low) / 1.349, len(known))
-
-
-def prepare_ms(records: Iterable[FrameRecord]) -> float:
-    """Capture to decision, ms: median over frames that never left the device of all that passed before the decision.
-
-    That is latency less the parts after it, so that the hand-over from the decoder counts. 0 without such frames.
+    All that such a frame takes passes before it is decided, the hand-over from the decoder included. Where there is
+    none, over frames that ran here as decided, less what is timed after it. Empty without either.
     """
-    before = []
+    tracked, beside = _beside_ms(records)
+    found = tracked or beside["local"]
+    if not found:
+        return ()
+    quantiles: list[float] = np.quantile(found, np.linspace(0, 1, _QUANTILES)).clip(0.0, most_ms).tolist()
+    return tuple(quantiles)
+
+
+def handover_ms(records: Iterable[FrameRecord]) -> dict[str, float]:
+    """By place: what answered frames took beside all that is timed, in excess of those that are tracked at once;
+    medians. Empty where nothing was tracked at once: it is then part of `prepared_ms`."""
+    tracked, beside = _beside_ms(records)
+    if not tracked:
+        return {}
+    usual_ms = statistics.median(tracked)
+    return {place: max(0.0, statistics.median(found) - usual_ms) for place, found in beside.items() if found}
+
+
+def _beside_ms(records: Iterable[FrameRecord]) -> tuple[list[float], dict[str, list[float]]]:
+    """(of frames tracked at once, by place of frames that were answered as decided): latency less timed parts."""
+    tracked: list[float] = []
+    beside: dict[str, list[float]] = {place: [] for place in _PLACES}
     for record in records:
-        alone = (record.point, record.outcome) in _ALONE
-        if alone and record.latency_ms is not None:
-            after_ms = sum(ms for part, ms in record.times_ms.items() if part != "preprocess")
-            before.append(max(0.0, record.latency_ms - after_ms))
-    return statistics.median(before) if before else 0.0
+        if record.latency_ms is None:
+            continue
+        place = record.point.partition("/")[0]
+        rest_ms = record.latency_ms - sum(ms for part, ms in record.times_ms.items() if part not in _BEFORE_DECIDED)
+        if (record.point, record.outcome) == _TRACKED:
+            tracked.append(rest_ms)
+        elif _PLACES.get(place) is record.outcome:
+            beside[place].append(rest_ms)
+    return tracked, beside
+
+
+def stack_ms(beyond_ms: Sequence[float]) -> float:
+    """Each way, from what messages took beside the link both ways. The simulator's own where none was answered."""
+    return max(0.0, statistics.median(beyond_ms) / 2) if beyond_ms else Scenario().stack_ms
 
 
 # -- link and worker ----------------------------------------------------------------------------------------------

@@ -224,7 +224,9 @@ def table(report: Mapping[str, Any]) -> str:
     lines = [f"| {' | '.join(cells)} |" for cells in (HEAD, rule, *table_rows(report))]
     agreed = sum(row["verdict"]["agrees"] for row in report["rows"])
     scales = [row["given"]["scales"] for row in report["rows"]]
-    spans = ", ".join(f"{name} ×{_span([s[name] for s in scales])}" for name in ("edge", "encode", "cloud"))
+    found = {name: [each[name] for each in scales] for name in ("edge", "cloud")}
+    found["encode"] = [of for each in scales for of in each["encode"].values()]
+    spans = ", ".join(f"{name} ×{_span(of)}" for name, of in found.items())
     return "\n".join(lines) + (
         f"\n\nLab → simulated; {agreed} of {len(scales)} agree. One lab run of {report['seconds']:g} s each, means "
         f"of {report['seeds']} simulations; measured ÷ profiled: {spans}; {report['machine']}, {report['date']}."

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +20,6 @@ from splitmesh.models.fetch import default_cache
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.plan.calibrate import fit_track_kappa, tracking_samples
 
-_LEAST_MOTION = 1e-4
-"""Below half a grey level in fifty pixels; its logarithm would say more than the picture does."""
 _FRAME_WAIT_S = 5.0
 _ANSWERS = 600
 
@@ -37,15 +32,6 @@ class Video:
     """The manifest's post-processing kind."""
     lumas: Mapping[int, npt.NDArray[np.uint8]]
     answers: Mapping[int, Answer]
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """As `Scenario` has it: median, standard deviation of the logarithm, and how long it stays what it is."""
-
-    motion: float
-    spread: float
-    memory_s: float
 
 
 def video_of(source: Path, bundle: Bundle) -> Video:
@@ -70,21 +56,13 @@ def video_of(source: Path, bundle: Bundle) -> Video:
     return Video(bundle.manifest.postprocess.kind, lumas, answers)
 
 
-def motion_of(records: Sequence[FrameRecord], video: Video, *, fps: float) -> Moved:
-    """From each frame that reached the edge's loop to the next, the video's begin after its end among them."""
-    seen = [video.lumas[index] for index in _seen(records) if index in video.lumas]
-    return described([max(motion(*pair), _LEAST_MOTION) for pair in pairwise(seen)], fps=fps)
-
-
-def described(moved: Sequence[float], *, fps: float) -> Moved:
-    """`moved`: per frame, above 0. A memory of `m` seconds keeps exp(−1/(fps·m)) from one frame to the next."""
-    middle = statistics.median(moved) if moved else _LEAST_MOTION
-    apart = np.log(moved) - math.log(middle)
-    power = float(np.mean(apart**2)) if len(moved) > 2 else 0.0
-    if power < 1e-12:
-        return Moved(middle, 0.0, 1.0)
-    keep = float(np.mean(apart[1:] * apart[:-1])) / power
-    return Moved(middle, math.sqrt(power), -1 / (fps * math.log(min(max(keep, 0.01), 0.999))))
+def motions_of(records: Sequence[FrameRecord], video: Video) -> tuple[float, ...]:
+    """Motion of each picture of the run's first pass over the video against the one captured before it, the first
+    against the last. Empty for a video that none of them is of."""
+    seen = [
+        video.lumas[index] for index in _first_pass(record.source_index for record in records) if index in video.lumas
+    ]
+    return tuple(motion(before, now) for before, now in zip([seen[-1], *seen], seen, strict=False)) if seen else ()
 
 
 def kappa_of(records: Sequence[FrameRecord], video: Video, *, fps: float) -> float:
@@ -92,12 +70,8 @@ def kappa_of(records: Sequence[FrameRecord], video: Video, *, fps: float) -> flo
 
     The tracker is replayed over the unsplit model's answers: nothing of the run counts but which pictures it took.
     """
-    first_pass: list[int] = []
-    for index in _seen(records):
-        if first_pass and index <= first_pass[-1]:
-            break
-        first_pass.append(index)
-    taken = [index for index in first_pass if index in video.answers]
+    reached = (record.source_index for record in records if record.outcome is not Outcome.SHED)
+    taken = [index for index in _first_pass(reached) if index in video.answers]
     samples = tracking_samples(
         [video.answers[index] for index in taken],
         [video.lumas[index] for index in taken],
@@ -107,6 +81,11 @@ def kappa_of(records: Sequence[FrameRecord], video: Video, *, fps: float) -> flo
     return fit_track_kappa(samples)
 
 
-def _seen(records: Sequence[FrameRecord]) -> list[int]:
-    """Pictures that reached the edge's loop, in that order."""
-    return [record.source_index for record in records if record.outcome is not Outcome.SHED]
+def _first_pass(indices: Iterable[int]) -> list[int]:
+    """Until the video begins anew."""
+    found: list[int] = []
+    for index in indices:
+        if found and index <= found[-1]:
+            break
+        found.append(index)
+    return found

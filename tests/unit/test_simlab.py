@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from bench.simlab import lab_settings
-from bench.simlab_causes import beyond_link_ms, causes
-from bench.simlab_given import given, losses, prepare_ms, scales_of, trace_start_s
+from bench.simlab_beyond import beyond_link_ms, quantiles
+from bench.simlab_given import given, handover_ms, losses, prepared_ms, stack_ms, trace_start_s
 from bench.simlab_sides import Side, draw, lab_side, middle, sim_side, table, table_rows, verdict
-from bench.simlab_video import Video, described, kappa_of
+from bench.simlab_video import Video, kappa_of, motions_of
 from lab_run import one_box
-from sim_values import PLAN, POINTS, TEMPORAL, U8, steady
+from sim_values import JPEG, PLAN, POINTS, U8, steady
+from simlab_values import FPS, record
 
 from splitmesh.errors import SettingsError
 from splitmesh.frames.outcome import Outcome
@@ -29,20 +28,9 @@ from splitmesh.sim.result import RunResult
 from splitmesh.sim.run import simulate
 from splitmesh.sim.scenario import Scenario
 
-FPS = 25.0
 BY_NAME = {point.name: point for point in POINTS}
 SCENARIO = Scenario(duration_s=20.0, fps=FPS, edge_slowdown=5.0, prepare_ms=6.0)
 TRACE = steady(4e6)
-
-
-def record(seq: int, outcome: Outcome, point: str, latency_ms: float | None, **more: Any) -> FrameRecord:
-    period_ns = round(1e9 / FPS)
-    values = {
-        "frame_id": f"edge.run.{seq}", "seq": seq, "source_index": seq, "pts_ns": seq * period_ns,
-        "captured_ns": seq * period_ns, "outcome": outcome, "point": point, "reason": "", "deadline_ms": 150.0,
-        "latency_ms": latency_ms, "deadline_hit": False, **more,
-    }  # fmt: skip
-    return FrameRecord(**values)
 
 
 def still(count: int) -> Video:
@@ -73,35 +61,33 @@ def run() -> RunResult:
 # -- what is given --------------------------------------------------------------------------------------------------
 
 
-def test_scales_are_medians_of_measured_by_profiled_time() -> None:
-    took = {"head": 5 * 7.0 * 1.5, "encode": 3.0, "decode": 2.0, "tail": 18.0}
-    records = [
-        record(0, Outcome.SPLIT, U8.name, 90.0, times_ms=took),
-        record(1, Outcome.LOCAL, "local", 90.0, times_ms={"local": 5 * 16.0 * 1.1}),
-        record(2, Outcome.RESUMED, U8.name, 90.0, times_ms={"resume": 5 * 9.0 * 1.2}),
-        record(3, Outcome.LOCAL, "frame/jpeg-50", 90.0, times_ms={"local": 5 * 16.0 * 9.0}),
-        record(4, Outcome.TRACKED, "track", 5.0, times_ms={"preprocess": 1.0}),
-        record(5, Outcome.SPLIT, "split/unknown", 90.0, times_ms={"head": 1e6}),
-        record(6, Outcome.SHED, "", None),
-    ]
-    scales = scales_of(records, BY_NAME, slowdown=5.0)
-    assert (scales.edge.count, scales.encode.count, scales.cloud.count) == (4, 1, 1)
-    assert scales.edge.median == pytest.approx(math.sqrt(1.2 * 1.5)), "between the two in the middle, in logarithms"
-    assert scales.encode.median == pytest.approx(3.0) and scales.cloud.median == pytest.approx(2.0)
-    assert scales_of([], BY_NAME, slowdown=5.0).edge.median == 1.0
+ALONE = [
+    record(0, Outcome.TRACKED, "track", 7.0, times_ms={"preprocess": 1.0, "decide": 2.0}),
+    record(1, Outcome.LOCAL, "local", 105.0, times_ms={"preprocess": 1.0, "local": 90.0, "device_queue": 4.0}),
+    record(2, Outcome.TRACKED, "track", 6.0, times_ms={"decide": 0.5}),
+    record(3, Outcome.TRACKED, "local", 145.0, times_ms={"preprocess": 1.0}),
+    record(4, Outcome.SPLIT, U8.name, 100.0, times_ms={"preprocess": 1.0, "head": 50.0, "network": 30.0}),
+    record(5, Outcome.RESUMED, U8.name, 145.0, times_ms={"head": 1.0}),
+    record(6, Outcome.TRACKED, "track", 600.0),
+    record(7, Outcome.SHED, "", None),
+]
 
 
-def test_time_before_the_decision_is_what_later_parts_leave_of_latency() -> None:
-    records = [
-        record(0, Outcome.TRACKED, "track", 7.0, times_ms={"preprocess": 1.0, "decide": 2.0}),
-        record(1, Outcome.LOCAL, "local", 100.0, times_ms={"preprocess": 1.0, "local": 90.0, "device_queue": 4.0}),
-        record(2, Outcome.TRACKED, "track", 6.5, times_ms={"decide": 0.5}),
-        record(3, Outcome.TRACKED, "local", 145.0, times_ms={"preprocess": 1.0}),
-        record(4, Outcome.SPLIT, U8.name, 145.0, times_ms={"preprocess": 1.0}),
-        record(5, Outcome.SHED, "", None),
-    ]
-    assert prepare_ms(records) == pytest.approx(6.0)
-    assert prepare_ms(records[3:]) == 0.0
+def test_time_before_the_decision_is_all_that_tracked_frames_take() -> None:
+    found = prepared_ms(ALONE, most_ms=150.0)
+    assert (found[0], found[len(found) // 2], found[-1]) == (6.0, 7.0, 150.0) and list(found) == sorted(found)
+    assert set(prepared_ms(ALONE[1:2], most_ms=150.0)) == {11.0}, "without them, what parts leave of local ones"
+    assert prepared_ms(ALONE[3:6], most_ms=150.0) == ()
+
+
+def test_a_handover_is_what_parts_and_preparation_leave() -> None:
+    assert handover_ms(ALONE) == pytest.approx({"local": 11.0 - 7.0, "split": 20.0 - 7.0})
+    assert handover_ms(ALONE[3:6]) == {}
+
+
+def test_half_of_what_lies_beyond_the_link_is_passed_each_way() -> None:
+    assert stack_ms([4.0, 6.0, 90.0]) == 3.0 and stack_ms([-2.0]) == 0.0
+    assert stack_ms([]) == Scenario().stack_ms
 
 
 def test_the_trace_begins_where_the_first_outage_says() -> None:
@@ -120,21 +106,12 @@ def test_a_killed_worker_is_gone_until_one_answers_again() -> None:
     assert for_good.start_s + for_good.length_s > lost.captured_ns / 1e9 + 30
 
 
-@pytest.mark.parametrize(("spread", "memory_s"), [(0.3, 0.5), (0.9, 2.0)])
-def test_motion_is_described_as_it_was_made(spread: float, memory_s: float) -> None:
-    random, keep = np.random.default_rng(5), math.exp(-1 / (FPS * memory_s))
-    walk = [0.0]
-    for step in random.standard_normal(40_000):
-        walk.append(keep * walk[-1] + math.sqrt(1 - keep * keep) * step)
-    found = described((0.02 * np.exp(spread * np.array(walk))).tolist(), fps=FPS)
-    assert found.motion == pytest.approx(0.02, rel=0.1)
-    assert found.spread == pytest.approx(spread, rel=0.1) and found.memory_s == pytest.approx(memory_s, rel=0.2)
-
-
-@pytest.mark.parametrize("moved", [[], [0.01], [0.01] * 50])
-def test_motion_that_never_changes_has_no_spread(moved: Sequence[float]) -> None:
-    found = described(moved, fps=FPS)
-    assert found.spread == 0.0 and found.memory_s > 0 and found.motion > 0
+def test_motion_is_that_of_the_videos_first_pass() -> None:
+    lumas = {index: np.full((36, 64), grey, np.uint8) for index, grey in enumerate((0, 51, 255, 204))}
+    seen = [record(seq, Outcome.TRACKED, "track", 5.0, source_index=seq % 4) for seq in range(10)]
+    found = motions_of(seen, Video("ssd", lumas, {}))
+    assert found == pytest.approx((0.8, 0.2, 0.8, 0.2)), "the first against the last"
+    assert motions_of(seen, Video("ssd", {}, {})) == ()
 
 
 def test_answers_go_stale_as_fast_as_the_video_says_and_only_its_first_pass_counts() -> None:
@@ -153,7 +130,9 @@ def test_a_scenario_is_made_of_what_the_run_was(run: RunResult) -> None:
     scenario = found.scenario
     assert (scenario.frames, scenario.fps, scenario.duration_s) == (500, pytest.approx(FPS), pytest.approx(20.0))
     assert scenario.edge_slowdown == 4.0 and scenario.edge_bursts[0].factor == pytest.approx(1.25)
-    assert scenario.prepare_ms == pytest.approx(6.0)
+    assert set(scenario.prepare_quantiles_ms) == {6.0}
+    assert scenario.motions == (0.0,) * 500
+    assert len(str(found.document())) < 20_000, "the pictures' motion is not in it"
     assert [loss.start_s for loss in scenario.losses] == [4.0]
     again = simulate(found.plan, "adaptive", found.trace, scenario, seed=0)
     assert again.outcomes["captured"] == run.outcomes["captured"]
@@ -161,39 +140,36 @@ def test_a_scenario_is_made_of_what_the_run_was(run: RunResult) -> None:
         given(PLAN, TRACE, records[:1], summary, still(1))
 
 
-def test_slow_encoders_make_the_plan_slower() -> None:
-    records = [record(seq, Outcome.SPLIT, TEMPORAL.name, 90.0, times_ms={"encode": 6.0}) for seq in range(9)]
+def test_what_codecs_do_is_no_part_of_what_the_policy_is_told() -> None:
+    records = [
+        record(seq, Outcome.FRAME, JPEG.name, 90.0, times_ms={"encode": 6.0}, uplink_bytes=9580) for seq in range(9)
+    ]
     summary = {"edge_slowdown": 5.0, "deadline_ms": 150.0, "outages": [], "worker_kills": []}
     found = given(PLAN, TRACE, records, summary, still(9))
-    (scaled,) = (point for point in found.plan.points if point.name == TEMPORAL.name)
-    assert scaled == replace(TEMPORAL, encode_ms=scaled.encode_ms) and scaled.encode_ms == pytest.approx(6.0)
+    assert found.plan.points == PLAN.points
+    assert found.scenario.encode_scales["jpeg"] == pytest.approx(6.0 / JPEG.encode_ms)
+    assert found.scenario.size_scales == pytest.approx({"jpeg": 2.0})
 
 
 def test_what_the_link_does_not_account_for_is_told() -> None:
-    """2 Mbit/s, 10 ms each way: 4790 payload bytes and 210 around them take 20 ms + 10 ms there and 10 ms back."""
+    """2 Mbit/s up, 8 down, 10 ms each way: 4790 payload bytes and 210 around them take 20 ms + 10 ms there, a reply
+    of 500 bytes 0.5 ms + 10 ms back."""
     took = {"encode": 3.0, "network": 46.0, "worker_queue": 1.0, "decode": 1.0, "tail": 16.0}
     spaced = [
         record(2 * seq, Outcome.FRAME, "frame/jpeg-50", 100.0, times_ms=took, uplink_bytes=4790) for seq in range(9)
     ]
     beyond = beyond_link_ms(spaced, BY_NAME, steady(2e6), start_s=0.0)
     message_ms = 8 * (4790 + MESSAGE_BYTES) / 2e3
-    assert beyond == pytest.approx([46.0 - message_ms - 20.0] * 9, abs=0.01)
+    assert beyond == pytest.approx([46.0 - message_ms - 20.5] * 9, abs=0.01)
     at_once = [replace(each, captured_ns=0) for each in spaced[:2]]
     first, second = beyond_link_ms(at_once, BY_NAME, steady(2e6), start_s=0.0)
     assert first - second == pytest.approx(message_ms, abs=0.01), "the second waits for the first"
     assert beyond_link_ms([replace(spaced[0], outcome=Outcome.TRACKED)], BY_NAME, steady(2e6), start_s=0.0) == []
 
 
-def test_codecs_are_told_apart() -> None:
-    records = [
-        record(0, Outcome.FRAME, "frame/jpeg-50", 90.0, times_ms={"encode": 3.0}, uplink_bytes=9580),
-        record(1, Outcome.SPLIT, TEMPORAL.name, 90.0, times_ms={"encode": 12.0}, uplink_bytes=9999),
-        record(2, Outcome.TRACKED, "track", 8.0),
-    ]
-    told = causes(records, BY_NAME, TRACE, start_s=0.0)
-    assert {codec: each["p50"] for codec, each in told["encode_by_codec"].items()} == {"jpeg": 3.0, "temporal": 6.0}
-    assert {codec: each["p50"] for codec, each in told["bytes_by_codec"].items()} == {"jpeg": 2.0}
-    assert told["beyond_link_ms"] is None and told["tracked_at_once_ms"]["p95"] == 8.0
+def test_quantiles_are_told_with_their_count() -> None:
+    assert quantiles(range(101)) == {"p5": 5.0, "p50": 50.0, "p95": 95.0, "count": 101}
+    assert quantiles([]) is None
 
 
 # -- what is held against it ----------------------------------------------------------------------------------------
@@ -255,7 +231,7 @@ def test_frames_without_an_answer_have_no_latency_but_count_as_captured() -> Non
 
 def report(*sims: Side) -> dict[str, Any]:
     ran, never = {"median": 1.25, "count": 9}, {"median": 1.0, "count": 0}
-    scales = {"edge": ran, "encode": ran | {"median": 2.0}, "cloud": never}
+    scales = {"edge": ran, "encode": {"jpeg": ran | {"median": 2.0}, "h264": ran}, "cloud": never}
     row = {
         "link": "lte", "policy": "adaptive", "deadline_ms": 150.0, "lab": asdict(side()), "given": {"scales": scales}
     }  # fmt: skip
@@ -275,7 +251,7 @@ def test_the_table_says_what_it_was_measured_on() -> None:
     lines = table(report(side(), side(p50_ms=120.0))).splitlines()
     assert len({line.count("|") for line in lines[:4]}) == 1, "as many cells in each line"
     assert "1 of 2 agree" in lines[-1] and "60 s each, means of 5 simulations" in lines[-1]
-    assert "edge ×1.25 to 1.25, encode ×2.00 to 2.00, cloud ×–" in lines[-1]
+    assert "edge ×1.25 to 1.25, cloud ×–, encode ×1.25 to 2.00" in lines[-1]
 
 
 @pytest.mark.parametrize("count", [1, 4])

@@ -1,0 +1,118 @@
+"""Owns how far times and sizes of a lab run lie from those of the plan, each cause and each codec apart."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from splitmesh.frames.record import FrameRecord
+from splitmesh.policy.point import OperatingPoint, Place
+from splitmesh.sim.plan import SimPlan, Spread
+from splitmesh.sim.streams import CHAINED
+
+_FEW = 20
+"""Of fewer no spread is told apart from chance."""
+_MOST_SIGMA = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Of measured ÷ profiled. `sigma`: standard deviation of the logarithm, by quartiles, at most 1."""
+
+    median: float = 1.0
+    mean: float = 1.0
+    sigma: float = 0.0
+    count: int = 0
+
+    def sigma_or(self, other: float) -> float:
+        """`other` where too little was seen."""
+        return self.sigma if self.count >= _FEW else other
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """`edge`: model runs, the emulated slowdown apart. `cloud`: what workers do. `encode`, `size`: by codec."""
+
+    edge: Scale = Scale()
+    cloud: Scale = Scale()
+    encode: Mapping[str, Scale] = field(default_factory=dict)
+    size: Mapping[str, Scale] = field(default_factory=dict)
+
+    def encode_factors(self, points: Iterable[OperatingPoint]) -> dict[str, float]:
+        """By codec of `points`: one that never ran is taken to be as slow as those that did, each counted as often as
+        it ran."""
+        if not self.encode:
+            return {}
+        ran = [scale.median for scale in self.encode.values() for _ in range(scale.count)]
+        usual = statistics.median(ran)
+        return {
+            codec: self.encode[codec].median if codec in self.encode else usual
+            for codec in sorted({point.codec for point in points if point.remote})
+        }
+
+
+def scales_of(records: Iterable[FrameRecord], points: Mapping[str, OperatingPoint], *, slowdown: float) -> Scales:
+    """Of all parts that ran; runs of a place that the plan has no time for teach nothing."""
+    edge: list[float] = []
+    cloud: list[float] = []
+    encode: dict[str, list[float]] = defaultdict(list)
+    size: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        point, took = points.get(record.point), record.times_ms
+        if point is None:
+            continue
+        whole = point if point.place is Place.LOCAL else points["local"]
+        profiled = {"local": whole.edge_ms, "head": point.edge_ms, "resume": point.resume_ms}
+        edge += [took[part] / (slowdown * ms) for part, ms in profiled.items() if part in took and ms > 0]
+        if "encode" in took and point.encode_ms > 0:
+            encode[point.codec].append(took["encode"] / point.encode_ms)
+        if "tail" in took and point.cloud_ms > 0:
+            cloud.append((took["decode"] + took["tail"]) / (point.decode_ms + point.cloud_ms))
+        if (ratio := size_ratio(record, point)) is not None:
+            size[point.codec].append(ratio)
+    return Scales(_scale(edge), _scale(cloud), _by_codec(encode), _by_codec(size))
+
+
+def size_ratio(record: FrameRecord, point: OperatingPoint) -> float | None:
+    """Payload by the plan's mean. None for codecs that code coarser where there is no room, and build on frames that
+    no record names: with them size and link are one."""
+    told = record.uplink_bytes > 0 and point.payload_bytes > 0
+    if not told or (point.key_bytes and point.codec not in CHAINED):
+        return None
+    key = record.uplink_bytes**2 > point.key_bytes * point.payload_bytes > 0
+    return record.uplink_bytes / (point.key_bytes if key else point.payload_bytes)
+
+
+def spread_as(plan: SimPlan, scales: Scales) -> SimPlan:
+    """`plan`, its points untouched, with times and sizes spread as they were measured to be."""
+
+    def spread(point: OperatingPoint) -> Spread:
+        was = plan.spread(point)
+        return replace(
+            was,
+            edge=scales.edge.sigma_or(was.edge),
+            resume=scales.edge.sigma_or(was.resume),
+            decode=scales.cloud.sigma_or(was.decode),
+            cloud=scales.cloud.sigma_or(was.cloud),
+            encode=scales.encode.get(point.codec, Scale()).sigma_or(was.encode),
+            size=scales.size.get(point.codec, Scale()).sigma_or(was.size),
+        )
+
+    return replace(plan, spreads={point.name: spread(point) for point in plan.points})
+
+
+def _by_codec(ratios: Mapping[str, Sequence[float]]) -> dict[str, Scale]:
+    return {codec: _scale(found) for codec, found in sorted(ratios.items())}
+
+
+def _scale(ratios: Sequence[float]) -> Scale:
+    known = [ratio for ratio in ratios if ratio > 0]
+    if not known:
+        return Scale()
+    low, middle, high = np.quantile(np.log(known), (0.25, 0.5, 0.75)).tolist()
+    return Scale(math.exp(middle), statistics.fmean(known), min((high - low) / 1.349, _MOST_SIGMA), len(known))
