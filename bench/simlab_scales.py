@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,17 +11,17 @@ import numpy as np
 
 from splitmesh.frames.record import FrameRecord
 from splitmesh.policy.point import OperatingPoint, Place
-from splitmesh.sim.plan import SimPlan, Spread
+from splitmesh.sim.plan import SimPlan, Spread, size_sigma, time_sigma
 from splitmesh.sim.streams import CHAINED
 
 _FEW = 20
 """Of fewer no spread is told apart from chance."""
-_MOST_SIGMA = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Of measured ÷ profiled. `sigma`: standard deviation of the logarithm, by quartiles, at most 1."""
+    """Of measured ÷ profiled. `sigma`: of the log-normal distribution with the same 95 % quantile and, of times, the
+    same median, of sizes the same mean: as `sim.plan` has it of the plan's own."""
 
     median: float = 1.0
     mean: float = 1.0
@@ -75,7 +74,12 @@ def scales_of(records: Iterable[FrameRecord], points: Mapping[str, OperatingPoin
             cloud.append((took["decode"] + took["tail"]) / (point.decode_ms + point.cloud_ms))
         if (ratio := size_ratio(record, point)) is not None:
             size[point.codec].append(ratio)
-    return Scales(_scale(edge), _scale(cloud), _by_codec(encode), _by_codec(size))
+    return Scales(
+        _times(edge),
+        _times(cloud),
+        {codec: _times(found) for codec, found in sorted(encode.items())},
+        {codec: _sizes(found) for codec, found in sorted(size.items())},
+    )
 
 
 def size_ratio(record: FrameRecord, point: OperatingPoint) -> float | None:
@@ -106,13 +110,20 @@ def spread_as(plan: SimPlan, scales: Scales) -> SimPlan:
     return replace(plan, spreads={point.name: spread(point) for point in plan.points})
 
 
-def _by_codec(ratios: Mapping[str, Sequence[float]]) -> dict[str, Scale]:
-    return {codec: _scale(found) for codec, found in sorted(ratios.items())}
+def _times(ratios: Sequence[float]) -> Scale:
+    scale, p95 = _scale(ratios)
+    return replace(scale, sigma=time_sigma(scale.median, p95))
 
 
-def _scale(ratios: Sequence[float]) -> Scale:
+def _sizes(ratios: Sequence[float]) -> Scale:
+    scale, p95 = _scale(ratios)
+    return replace(scale, sigma=size_sigma(scale.mean, p95))
+
+
+def _scale(ratios: Sequence[float]) -> tuple[Scale, float]:
+    """(without sigma, 95 % quantile)."""
     known = [ratio for ratio in ratios if ratio > 0]
     if not known:
-        return Scale()
-    low, middle, high = np.quantile(np.log(known), (0.25, 0.5, 0.75)).tolist()
-    return Scale(math.exp(middle), statistics.fmean(known), min((high - low) / 1.349, _MOST_SIGMA), len(known))
+        return Scale(), 1.0
+    median, p95 = np.quantile(known, (0.5, 0.95)).tolist()
+    return Scale(median, statistics.fmean(known), 0.0, len(known)), p95

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench.simlab import lab_settings
+from bench.simlab import PAIRS, lab_settings, wanted
 from bench.simlab_beyond import beyond_link_ms, quantiles
 from bench.simlab_given import given, handover_ms, losses, prepared_ms, stack_ms, trace_start_s
 from bench.simlab_sides import Side, draw, lab_side, middle, sim_side, table, table_rows, verdict
@@ -263,6 +263,16 @@ def test_the_picture_has_a_panel_per_run(tmp_path: Path, count: int) -> None:
 
 
 # -- how a lab run is asked for -----------------------------------------------------------------------------------
+
+
+def test_without_names_the_pairs_that_show_most_run_and_else_every_policy_over_every_link() -> None:
+    assert wanted(None, None) == list(PAIRS)
+    assert wanted("adaptive,local-only", "lte,wifi") == [
+        ("lte", "adaptive"), ("lte", "local-only"), ("wifi", "adaptive"), ("wifi", "local-only")
+    ]  # fmt: skip
+    assert wanted("cloud-only", None) == [("lab-default", "cloud-only")] and wanted(None, "lte") == [
+        ("lte", "adaptive")
+    ]
 
 
 def test_a_name_is_a_preset_of_the_lab_or_a_link(tmp_path: Path) -> None:
