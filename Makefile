@@ -13,7 +13,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup lab test unit ci lint format type proto proto-write fuzz check-arm check-weights ship-plan integration e2e \
-	bench bench-coders bench-policy bench-lab bench-thin bench-overhead bench-decide bench-track bench-codec bench-codec-speed bench-shift bench-link bench-simlab models-report \
+	bench bench-coders bench-policy bench-ablations bench-lab bench-thin bench-overhead bench-decide bench-track bench-codec bench-codec-speed bench-shift bench-link bench-simlab models-report \
 	soak docs lock lock-upgrade clean
 
 help: ## Show this list.
@@ -107,10 +107,13 @@ ship-plan: $(STAMP) ## Measure the plan that ships with the default model anew. 
 
 # -- measurements: each writes JSON and PNG under bench/results/ ----------------------------------------------------
 
-bench: bench-codec-speed bench-codec bench-shift bench-track bench-link bench-overhead bench-decide bench-thin bench-policy bench-lab bench-simlab ## All benchmarks.
+bench: bench-codec-speed bench-codec bench-shift bench-track bench-link bench-overhead bench-decide bench-thin bench-policy bench-ablations bench-lab bench-simlab ## All benchmarks.
 
 bench-policy: $(STAMP) ## Policies over links, and their recovery from shifts, simulated; half an hour. ARGS='--traces DIR'
 	@$(BIN)/python -m bench.policy $(ARGS)
+
+bench-ablations: $(STAMP) ## What each part of the adaptive policy is worth, simulated. ARGS='--traces DIR'
+	@$(BIN)/python -m bench.ablations $(ARGS)
 
 bench-lab: $(STAMP) ## The adaptive policy against the fixed ones, over the lab's link.
 	@$(BIN)/python -m bench.lab $(ARGS)

@@ -223,6 +223,16 @@ def policy(of: str) -> str:
     return markdown(head, rows, text_columns=2 if of == "recovery" else 1)
 
 
+def ablations() -> str:
+    report = result("ablations")
+    if report is None:
+        return not_run("bench-ablations")
+    from bench.ablations import idle, table
+
+    without_worth = ", ".join(f"*{part}*" for part in idle(report)) or "none"
+    return f"{markdown(*table(report), text_columns=2)}\n\nClearly worth something in no column: {without_worth}."
+
+
 def lab() -> str:
     report = result("lab")
     if report is None:
@@ -268,6 +278,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "policy": lambda: policy("leaderboard"),
     "policy-harm": lambda: policy("harm"),
     "policy-recovery": lambda: policy("recovery"),
+    "ablations": ablations,
     "lab": lab,
     "simlab": simlab,
     "models": models,
