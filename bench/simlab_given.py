@@ -66,13 +66,11 @@ def given(
     scales = scales_of(records, points, slowdown=slowdown)
     lasting_s = duration_s + _BEYOND_S
     begin_s = trace_start_s(trace, summary)
-    prepared = prepared_ms(records, most_ms=deadline_ms)
     scenario = Scenario(
         duration_s=duration_s,
         fps=fps,
         deadline_ms=deadline_ms,
-        prepare_ms=0.0,
-        prepare_quantiles_ms=prepared,
+        prepare_quantiles_ms=prepared_ms(records, most_ms=deadline_ms),
         handover_ms=handover_ms(records),
         stack_ms=stack_ms(beyond_link_ms(records, points, trace, start_s=begin_s)),
         edge_slowdown=slowdown,
@@ -95,10 +93,11 @@ def prepared_ms(records: Iterable[FrameRecord], *, most_ms: float) -> tuple[floa
     """Capture to decision, ms: quantiles at even steps over frames that were tracked at once, at most `most_ms`.
 
     All that such a frame takes passes before it is decided, the hand-over from the decoder included. Where there is
-    none, over frames that ran here as decided, less what is timed after it. Empty without either.
+    none, over frames that were answered as decided, here if there are such, less what is timed after it. Empty
+    without either.
     """
     tracked, beside = _beside_ms(records)
-    found = tracked or beside["local"]
+    found = tracked or beside["local"] or beside["split"] + beside["frame"]
     if not found:
         return ()
     quantiles: list[float] = np.quantile(found, np.linspace(0, 1, _QUANTILES)).clip(0.0, most_ms).tolist()

@@ -76,8 +76,9 @@ ALONE = [
 def test_time_before_the_decision_is_all_that_tracked_frames_take() -> None:
     found = prepared_ms(ALONE, most_ms=150.0)
     assert (found[0], found[len(found) // 2], found[-1]) == (6.0, 7.0, 150.0) and list(found) == sorted(found)
-    assert set(prepared_ms(ALONE[1:2], most_ms=150.0)) == {11.0}, "without them, what parts leave of local ones"
-    assert prepared_ms(ALONE[3:6], most_ms=150.0) == ()
+    assert set(prepared_ms([ALONE[1], *ALONE[3:6]], most_ms=150.0)) == {11.0}, "else what parts leave of local ones"
+    assert set(prepared_ms(ALONE[3:6], most_ms=150.0)) == {20.0}, "or of others"
+    assert prepared_ms([ALONE[3], *ALONE[5:6]], most_ms=150.0) == ()
 
 
 def test_a_handover_is_what_parts_and_preparation_leave() -> None:
