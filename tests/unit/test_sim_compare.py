@@ -20,7 +20,7 @@ from splitmesh.sim.standing import interval95
 sys.path.append(str(Path(__file__).parent))
 from sim_values import PLAN, POINTS, SPREAD, steady
 
-SCENARIO = Scenario(duration_s=2.0, fps=10.0, deadline_ms=200.0, prepare_ms=2.0, edge_slowdown=4.0)
+SCENARIO = Scenario(duration_s=2.0, fps=10.0, deadline_ms=200.0, prepare_ms=2.0, stack_ms=0.2, edge_slowdown=4.0)
 TRACES = {"fast": steady(2e7), "slow": steady(1e5)}
 
 
