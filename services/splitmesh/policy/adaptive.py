@@ -50,11 +50,11 @@ class Adaptive:
         # How long the device takes is known once it has run.
         busy = seen.device_backlog_ms > 0 and not world.gamma_edge.samples
         splits = [] if busy else [point for point in points if point.place is Place.SPLIT]
-        cuts = worth.of_cuts(splits, pictures)
+        cuts = worth.of_cuts(splits)
         wholes: list[Forecast] = []
         if not (pictures or cuts) or not (self._only or busy):
             wholes = worth.of_local([point for point in world.points if point.place is Place.LOCAL])
-        remotes = {Place.SPLIT: sorted(cuts, key=_by_utility), Place.FRAME: sorted(pictures, key=_by_utility)}
+        remotes = {Place.SPLIT: sorted(cuts, key=_by_own_utility), Place.FRAME: sorted(pictures, key=_by_own_utility)}
         return self._choose(world, now, seen, worth, remotes, wholes + tracks, awaited=awaited)
 
     def _choose(
@@ -159,3 +159,8 @@ def _trouble(world: World, now: Moment) -> str:
 def _by_utility(f: Forecast) -> tuple[float, bool, str]:
     """Of equals, what sends nothing comes first."""
     return -f.utility, f.point.remote, f.point.name
+
+
+def _by_own_utility(f: Forecast) -> tuple[float, str]:
+    """As `_by_utility`, among those that all send."""
+    return -f.utility, f.point.name

@@ -75,6 +75,7 @@ class LatenessEstimator:
         """`exp(−k·r)` of each residual r, k the kernel's steepness."""
         self._weights = np.zeros(0)
         """Of each residual, when the newest came."""
+        self._weighted_odds = np.zeros(0)
         self._total = 0.0
         self._surely_in, self._surely_late = 0.0, math.inf
         """T̂ / budget below and above which all residuals agree."""
@@ -89,6 +90,7 @@ class LatenessEstimator:
         self._newest_ns = now_ns
         self._weights = np.append(fade * self._weights[len(self._weights) - older :], 1.0)
         self._odds = np.append(self._odds[len(self._odds) - older :], math.exp(-self._STEEPNESS * residual))
+        self._weighted_odds = self._weights * self._odds
         self._total = float(self._weights.sum())
         self._surely_in = math.exp(-max(self._residuals) - self._FAR)
         self._surely_late = math.exp(-min(self._residuals) + self._FAR)
@@ -101,25 +103,28 @@ class LatenessEstimator:
         """P(T ≤ budget) for each of the predictions, in [0, 1]."""
         if budget_ms <= 0:
             return [0.0] * len(predicted_ms)
-        ratios = [max(each, 1e-3) / budget_ms for each in predicted_ms]
-        priors = [1 / (1 + ratio**self._PRIOR_STEEPNESS) for ratio in ratios]
+        steepness = self._PRIOR_STEEPNESS
+        ratios = [(each if each > 1e-3 else 1e-3) / budget_ms for each in predicted_ms]
+        priors = [1 / (1 + ratio**steepness) for ratio in ratios]
         if not self._residuals:
             return priors
         faded = 0.5 ** (max(0, now_ns - self._newest_ns) / self._FADE_NS)
-        known = faded * self._total + self._PRIOR_WEIGHT
-        below = self._weights_below(ratios)
-        # Rounding may leave a certainty one unit above itself.
-        return [
-            min(1.0, (faded * weight + self._PRIOR_WEIGHT * prior) / known)
-            for weight, prior in zip(below, priors, strict=True)
-        ]
+        prior_weight, total = self._PRIOR_WEIGHT, self._total
+        known = faded * total + prior_weight
+        least, most = self._surely_in, self._surely_late
+        unsure = [ratio for ratio in ratios if least <= ratio <= most]
+        below = iter(self._weights_below(unsure) if unsure else ())
+        made = []
+        for ratio, prior in zip(ratios, priors, strict=True):
+            weight = total if ratio < least else 0.0 if ratio > most else next(below)
+            p = (faded * weight + prior_weight * prior) / known
+            # Rounding may leave a certainty one unit above itself.
+            made.append(p if p < 1.0 else 1.0)
+        return made
 
     def _weights_below(self, ratios: Sequence[float]) -> list[float]:
         """Weight of the residuals with which T stays within the budget, for each T̂ / budget."""
-        least, most = self._surely_in, self._surely_late
         # With x = -ln(ratio), 1 / (1 + exp(-k·(x - r))) is exp(-k·r) / (ratio**k + exp(-k·r)).
-        unsure = [[ratio**self._STEEPNESS] for ratio in ratios if least <= ratio <= most]
-        if not unsure:
-            return [self._total if ratio < least else 0.0 for ratio in ratios]
-        weights = iter((1 / (np.array(unsure) + self._odds) @ (self._weights * self._odds)).tolist())
-        return [self._total if r < least else 0.0 if r > most else next(weights) for r in ratios]
+        powers = np.array(ratios)[:, np.newaxis] ** self._STEEPNESS
+        weights: list[float] = (1 / (powers + self._odds) @ self._weighted_odds).tolist()
+        return weights

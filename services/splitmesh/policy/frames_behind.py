@@ -7,14 +7,16 @@ lose on that course is the price of a choice now. In steady use it is the shadow
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 _FRAMES = 8
 _DISCOUNT = 0.9
 """Per frame: of later ones less is known."""
+_WEIGHTS = tuple(_DISCOUNT ** (index + 1) for index in range(_FRAMES))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FramesBehind:
     """Utilities as in `policy.worth`, times in ms."""
 
@@ -26,32 +28,45 @@ class FramesBehind:
     values: tuple[float, ...] = ()
     """Its utility where the device is free in `i·step_ms`; beyond the last as there. Empty: there is no cut."""
     step_ms: float = 1.0
+    _idle: list[float] = field(default_factory=list, init=False)
+    """What those from each of them on get in all, if nothing is queued when it comes. Courses end there."""
+    _totals: dict[float, float] = field(default_factory=dict, init=False)
+    """Of courses by where they began: choices share the one without any of them, and often the device's time too."""
 
     def lost(self, *, backlog_ms: float, device_ms: float) -> float:
         """Utility that they lose in all, if `device_ms` more are promised now, on top of `backlog_ms`."""
         if not self.values or max(self.values) <= self.without:
             return 0.0
+        if not self._idle:
+            sums = list(accumulate(self._course(0.0)))
+            self._idle = [_DISCOUNT**index * sums[-1 - index] for index in range(_FRAMES)]
         left_ms = backlog_ms - self.period_ms
-        return self._course(max(0.0, left_ms)) - self._course(max(0.0, left_ms + device_ms))
+        return self._total(max(0.0, left_ms)) - self._total(max(0.0, left_ms + device_ms))
 
-    def _course(self, backlog_ms: float) -> float:
-        """Discounted sum of what they get, if that much is queued when the first of them comes."""
-        total, weight = 0.0, 1.0
-        for _ in range(_FRAMES):
-            weight *= _DISCOUNT
-            cut = self._cut_at(backlog_ms)
-            if cut > self.without:
-                total += weight * cut
-                backlog_ms += self.device_ms
+    def _total(self, backlog_ms: float) -> float:
+        """What they get in all, if that much is queued when the first of them comes."""
+        if backlog_ms not in self._totals:
+            self._totals[backlog_ms] = sum(self._course(backlog_ms / self.step_ms))
+        return self._totals[backlog_ms]
+
+    def _course(self, backlog: float) -> list[float]:
+        """What each of them gets, discounted, if so many steps are queued when the first comes; all from one on that
+        finds nothing queued together, once that is known."""
+        values, without, idle, got = self.values, self.without, self._idle, []
+        last, period, device = len(values) - 1, self.period_ms / self.step_ms, self.device_ms / self.step_ms
+        for index, weight in enumerate(_WEIGHTS):
+            if backlog <= 0:
+                if idle:
+                    got.append(idle[index])
+                    break
+                backlog = 0.0
+            # Linear between the steps.
+            low = int(backlog)
+            cut = values[low] + (backlog - low) * (values[low + 1] - values[low]) if low < last else values[last]
+            if cut > without:
+                got.append(weight * cut)
+                backlog += device
             else:
-                total += weight * self.without
-            backlog_ms = max(0.0, backlog_ms - self.period_ms)
-        return total
-
-    def _cut_at(self, backlog_ms: float) -> float:
-        """Linear between the steps."""
-        index = int(backlog_ms / self.step_ms)
-        if index + 1 >= len(self.values):
-            return self.values[-1]
-        part = backlog_ms / self.step_ms - index
-        return self.values[index] * (1 - part) + self.values[index + 1] * part
+                got.append(weight * without)
+            backlog -= period
+        return got

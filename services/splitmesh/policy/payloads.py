@@ -117,10 +117,18 @@ class Payloads:
 
     def message_bytes(self, point: OperatingPoint, *, key: bool) -> float:
         """What is expected of the next payload and of the message around it."""
-        scale = self._scales.get((point.cut, point.codec, key), 1.0)
+        return self.all_message_bytes((point,), key=key)[0]
+
+    def all_message_bytes(self, points: Iterable[OperatingPoint], *, key: bool) -> list[float]:
+        """`message_bytes` of each of the points."""
+        scales = self._scales
         if key:
-            return point.key_bytes * scale + MESSAGE_BYTES
-        return point.payload_bytes * scale + (STREAM_MESSAGE_BYTES if point.key_bytes else MESSAGE_BYTES)
+            return [p.key_bytes * scales.get((p.cut, p.codec, key), 1.0) + MESSAGE_BYTES for p in points]
+        return [
+            p.payload_bytes * scales.get((p.cut, p.codec, key), 1.0)
+            + (STREAM_MESSAGE_BYTES if p.key_bytes else MESSAGE_BYTES)
+            for p in points
+        ]
 
 
 def coarser_at_will(point: OperatingPoint) -> bool:

@@ -79,8 +79,13 @@ class Worth:
         self._run_ms = max(seen.frame_period_ms, now.gamma_edge * world.by_name["local"].edge_ms)
         self._queued_price = _DEVICE_PRICE * seen.device_backlog_ms / self._run_ms
         """Of a run."""
+        self._sendable = False
+        self._best_cut: Forecast | None = None
+        """Were the device free."""
+        self._without = self._tracked_behind
+        """Utility to frames behind of the best that needs no device."""
         self._behind: FramesBehind | None = None
-        """None: nothing can be sent."""
+        """Looked at once it matters."""
         self._byte_periods = now.ms_per_byte / seen.frame_period_ms
         self._byte_price = _LINK_PRICE * now.link_backlog_ms / seen.frame_period_ms * self._byte_periods
         if budget is not None:
@@ -90,23 +95,32 @@ class Worth:
         return [Forecast(point, ms, p, self._tracked) for point, ms, p in self._here(Place.TRACK, points)]
 
     def of_pictures(self, points: Sequence[OperatingPoint]) -> list[Forecast]:
-        """All of `points` are FRAME."""
-        if points and self._behind is None:
-            self._behind = FramesBehind(self._seen.frame_period_ms, self._tracked_behind)
-        return self._remote(Place.FRAME, points, 0.0)
+        """All of `points` are FRAME. To be asked before the cuts are: it is what could be sent instead."""
+        if not points:
+            return []
+        made = self._remote(Place.FRAME, points, 0.0)
+        self._sendable = True
+        self._without = max(self._without, max(f.utility for f in made))
+        return made
 
-    def of_cuts(self, points: Sequence[OperatingPoint], pictures: Sequence[Forecast]) -> list[Forecast]:
-        """All of `points` are SPLIT; of those whose tail still fits. pictures: what could be sent instead."""
+    def of_cuts(self, points: Sequence[OperatingPoint]) -> list[Forecast]:
+        """All of `points` are SPLIT; of those whose tail still fits."""
         seen, now = self._seen, self._now
         fitting = [point for point in points if now.resumable(point, 0.0, seen.budget_ms)]
         if not fitting:
             return []
-        made = free = self._remote(Place.SPLIT, fitting, 0.0)
-        self._behind = self._frames_behind(free, max([self._tracked_behind, *(f.utility for f in pictures)]))
+        made = self._remote(Place.SPLIT, fitting, 0.0)
+        self._sendable = True
+        self._best_cut = max(made, key=_utility)
         if seen.device_backlog_ms > 0:
             fitting = [point for point in fitting if now.resumable(point, seen.device_backlog_ms, seen.budget_ms)]
             made = self._remote(Place.SPLIT, fitting, seen.device_backlog_ms)
-        return [f._replace(utility=f.utility - self._device_price(self._device_ms(f))) for f in made]
+        gamma_edge, price = now.gamma_edge, self._device_price
+        # The tail is asked of the device too where no answer comes.
+        return [
+            Forecast(point, ms, p, utility - price(gamma_edge * (point.edge_ms + (1 - p) * point.resume_ms)))
+            for point, ms, p, utility in made
+        ]
 
     def of_local(self, points: Sequence[OperatingPoint]) -> list[Forecast]:
         """To be asked after everything remote: what could be sent sets the price of the device."""
@@ -189,52 +203,57 @@ class Worth:
         self, place: Place, points: Sequence[OperatingPoint], device_backlog_ms: float, *, key: bool
     ) -> list[Forecast]:
         """Of one payload each, whatever follows it."""
-        now, message_bytes = self._now, self._world.payloads.message_bytes
-        sizes = [message_bytes(point, key=key) for point in points]
-        predicted_ms = [
-            now.predicted_ms(point, size, device_backlog_ms) for point, size in zip(points, sizes, strict=True)
-        ]
-        doubt_ms = now.doubt_ms_per_byte
+        sizes = self._world.payloads.all_message_bytes(points, key=key)
+        predicted_ms = self._now.all_predicted_ms(points, sizes, device_backlog_ms)
+        doubt_ms = self._now.doubt_ms_per_byte
         late_ms = [ms + doubt_ms * size for ms, size in zip(predicted_ms, sizes, strict=True)]
         hits = self._world.p_hits(place, late_ms, self._seen)
-        return [
-            Forecast(point, ms, p, self._utility(point, size, p))
-            for point, size, ms, p in zip(points, sizes, predicted_ms, hits, strict=True)
-        ]
+        utilities = self._utilities(place, points, sizes, hits)
+        return list(map(Forecast, points, predicted_ms, hits, utilities))
 
-    def _utility(self, point: OperatingPoint, message_bytes: float, p: float) -> float:
-        fidelity, tracked = point.fidelity, self._tracked
-        price = self._byte_price * message_bytes
-        beyond = self._byte_periods * message_bytes - _FREE_PERIODS
-        if beyond > 0:
-            price += _OWN_PRICE * beyond * beyond
-        fallback = max(tracked, _RESUMED_FIDELITY) if point.place is Place.SPLIT else tracked
-        incumbent = self._incumbents.get(point.place)
-        # Between levels of one stream is no switch.
-        if incumbent is not None and point.name != incumbent.name and not same_stream(point, incumbent):
-            price += _SWITCH_COST
-        fresh = carried(fidelity) - tracked
-        value = fidelity + _FRESHNESS * fresh if fresh > 0 else fidelity
-        return p * value + (1 - p) * fallback - price
+    def _utilities(
+        self, place: Place, points: Sequence[OperatingPoint], sizes: Sequence[float], hits: Sequence[float]
+    ) -> list[float]:
+        """sizes: of messages. hits: P(result within the budget)."""
+        tracked, incumbent = self._tracked, self._incumbents.get(place)
+        byte_price, byte_periods = self._byte_price, self._byte_periods
+        fallback = max(tracked, _RESUMED_FIDELITY) if place is Place.SPLIT else tracked
+        made = []
+        for point, size, p in zip(points, sizes, hits, strict=True):
+            price = byte_price * size
+            beyond = byte_periods * size - _FREE_PERIODS
+            if beyond > 0:
+                price += _OWN_PRICE * beyond * beyond
+            # Between levels of one stream is no switch.
+            if incumbent is not None and point.name != incumbent.name and not same_stream(point, incumbent):
+                price += _SWITCH_COST
+            value = point.fidelity
+            fresh = carried(value) - tracked
+            if fresh > 0:
+                value += _FRESHNESS * fresh
+            made.append(p * value + (1 - p) * fallback - price)
+        return made
 
     # -- the device -----------------------------------------------------------------------------------------------
-
-    def _device_ms(self, forecast: Forecast) -> float:
-        """What is expected to be asked of the device, the tail too where no answer comes."""
-        point = forecast.point
-        return self._now.gamma_edge * (point.edge_ms + (1 - forecast.p_hit) * point.resume_ms)
 
     def _device_price(self, device_ms: float) -> float:
         runs = device_ms / self._run_ms
         price = _OWN_PRICE * runs * runs
-        if self._behind is None:
+        if not self._sendable:
             return price + self._queued_price * runs
-        lost = self._behind.lost(backlog_ms=self._seen.device_backlog_ms, device_ms=device_ms)
-        return price + _QUEUE_SHARE * self._queued_price * runs + lost
+        return price + _QUEUE_SHARE * self._queued_price * runs + self._lost(device_ms)
 
-    def _frames_behind(self, free: Sequence[Forecast], without: float) -> FramesBehind:
-        """free: of all cuts, were the device free."""
-        best = max(free, key=lambda f: f.utility)
+    def _lost(self, device_ms: float) -> float:
+        """By the frames behind, if the device is promised that much more."""
+        # If it is free again when the first of them comes, they lose nothing.
+        if self._best_cut is None or self._seen.device_backlog_ms + device_ms <= self._seen.frame_period_ms:
+            return 0.0
+        if self._behind is None:
+            self._behind = self._frames_behind(self._best_cut)
+        return self._behind.lost(backlog_ms=self._seen.device_backlog_ms, device_ms=device_ms)
+
+    def _frames_behind(self, best: Forecast) -> FramesBehind:
+        """best: of all cuts, were the device free."""
         period_ms, budget_ms = self._seen.frame_period_ms, self._seen.budget_ms
         step_ms = period_ms / _STEPS_PER_PERIOD
         backlogs_ms = [index * step_ms for index in range(1, _STEPS)]
@@ -242,14 +261,18 @@ class Worth:
         for backlog_ms, utility in zip(backlogs_ms, self._behind_backlogs(best, backlogs_ms), strict=True):
             values.append(utility if self._now.resumable(best.point, backlog_ms, budget_ms) else 0.0)
         device_ms = self._now.gamma_edge * best.point.edge_ms
-        return FramesBehind(period_ms, without, device_ms, tuple(values), step_ms)
+        return FramesBehind(period_ms, self._without, device_ms, tuple(values), step_ms)
 
     def _behind_backlogs(self, free: Forecast, backlogs_ms: Sequence[float]) -> list[float]:
         """Utility of a cut where the device is free only then. What its stream costs to begin is the same."""
-        point = free.point
+        point, count = free.point, len(backlogs_ms) + 1
         size = self._world.payloads.message_bytes(point, key=False)
-        predicted_ms = [self._now.predicted_ms(point, size, backlog_ms) for backlog_ms in (0.0, *backlogs_ms)]
         doubt_ms = self._now.doubt_ms_per_byte * size
-        hits = self._world.p_hits(Place.SPLIT, [ms + doubt_ms for ms in predicted_ms], self._seen)
-        at_once, *later = (self._utility(point, size, p) for p in hits)
+        late_ms = [self._now.predicted_ms(point, size, each) + doubt_ms for each in (0.0, *backlogs_ms)]
+        hits = self._world.p_hits(Place.SPLIT, late_ms, self._seen)
+        at_once, *later = self._utilities(Place.SPLIT, [point] * count, [size] * count, hits)
         return [free.utility - at_once + utility for utility in later]
+
+
+def _utility(f: Forecast) -> float:
+    return f.utility
