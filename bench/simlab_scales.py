@@ -14,7 +14,7 @@ from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.sim.plan import SimPlan, Spread, size_sigma, time_sigma
 from splitmesh.sim.streams import CHAINED
 
-_FEW = 20
+FEW = 20
 """Of fewer no spread is told apart from chance."""
 
 
@@ -30,7 +30,7 @@ class Scale:
 
     def sigma_or(self, other: float) -> float:
         """`other` where too little was seen."""
-        return self.sigma if self.count >= _FEW else other
+        return self.sigma if self.count >= FEW else other
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench.simlab_scales import FEW
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -225,7 +226,7 @@ def table(report: Mapping[str, Any]) -> str:
     agreed = sum(row["verdict"]["agrees"] for row in report["rows"])
     scales = [row["given"]["scales"] for row in report["rows"]]
     found = {name: [each[name] for each in scales] for name in ("edge", "cloud")}
-    found["encode"] = [of for each in scales for of in each["encode"].values()]
+    found["encode"] = [of for each in scales for of in each["encode"].values() if of["count"] >= FEW]
     spans = ", ".join(f"{name} ×{_span(of)}" for name, of in found.items())
     return "\n".join(lines) + (
         f"\n\nLab → simulated; {agreed} of {len(scales)} agree. One lab run of {report['seconds']:g} s each, means "

@@ -231,8 +231,9 @@ def test_frames_without_an_answer_have_no_latency_but_count_as_captured() -> Non
 
 
 def report(*sims: Side) -> dict[str, Any]:
-    ran, never = {"median": 1.25, "count": 9}, {"median": 1.0, "count": 0}
-    scales = {"edge": ran, "encode": {"jpeg": ran | {"median": 2.0}, "h264": ran}, "cloud": never}
+    ran, never = {"median": 1.25, "count": 20}, {"median": 1.0, "count": 0}
+    encode = {"jpeg": ran | {"median": 2.0}, "h264": ran, "webp": {"median": 15.0, "count": 1}}
+    scales = {"edge": ran, "encode": encode, "cloud": never}
     row = {
         "link": "lte", "policy": "adaptive", "deadline_ms": 150.0, "lab": asdict(side()), "given": {"scales": scales}
     }  # fmt: skip
