@@ -26,6 +26,7 @@ from splitmesh.cli.bench.policy_pool import spread_over, usable_cores
 from splitmesh.cli.progress import progress_bar
 from splitmesh.provision.link.trace import LinkTrace
 from splitmesh.settings.units import Outage
+from splitmesh.sim.errand import start_s
 from splitmesh.sim.plan import SimPlan
 from splitmesh.sim.run import simulate
 from splitmesh.sim.scenario import Burst, Loss, Scenario
@@ -38,13 +39,14 @@ PER_SET: Final = 3
 """So many traces of each set, evenly taken."""
 PRESETS: Final = ("lte", "3g", "adsl", "lab-default")
 CALM_S: Final = 30.0
-HITS: Final = ("outage", "link at 3 %", "edge 4× slower", "worker 8× slower", "worker lost")
-"""Each twice in a run: outages and losses for four seconds, the others for two."""
+HITS: Final = ("outage", "short stalls", "link at 3 %", "edge 4× slower", "worker 8× slower", "worker lost")
+"""Each twice in a run, outages and losses for four seconds, the others for two; but stalls are many."""
 HIT_PRESETS: Final = ("lan", "adsl")
 """What is hit, beside one trace of each set."""
 HIT_SLOWDOWN: Final = 6.0
-HIT_S: Final = 22.0
-_HIT_AT_S = (5.0, 14.0)
+HIT_S: Final = 20.0
+_HIT_AT_S = (5.0, 13.0)
+_STALLS = tuple(Outage(3.0 + 1.5 * number, 0.15) for number in range(11))
 _EDGE_FACTOR, _WORKER_FACTOR, _LINK_SHARE = 4.0, 8.0, 0.03
 _THOUSANDTHS = 1e3
 
@@ -56,6 +58,7 @@ class Run(NamedTuple):
     edge_slowdown: float
     hit: str
     without: str
+    seed: int = 0
 
 
 class Column(NamedTuple):
@@ -73,12 +76,18 @@ class Utility:
 
     plan: SimPlan
     traces: dict[str, LinkTrace]
+    seeds: int = 1
 
     def __call__(self, run: Run) -> float:
-        scenario = Scenario(duration_s=HIT_S if run.hit else CALM_S, edge_slowdown=run.edge_slowdown)
-        trace, scenario = struck(run.hit, self.traces[run.link], scenario)
+        trace = self.traces[run.link]
+        scenario = Scenario(
+            duration_s=HIT_S if run.hit else CALM_S,
+            edge_slowdown=run.edge_slowdown,
+            trace_start_s=start_s(trace, run.seed, self.seeds),
+        )
+        trace, scenario = struck(run.hit, trace, scenario)
         with without(run.without, scenario):
-            utilities = simulate(self.plan, "adaptive", trace, scenario, seed=0).utilities
+            utilities = simulate(self.plan, "adaptive", trace, scenario, seed=run.seed).utilities
         return sum(utilities) / len(utilities)
 
 
@@ -90,9 +99,12 @@ def struck(hit: str, trace: LinkTrace, scenario: Scenario) -> tuple[LinkTrace, S
         case "outage":
             outages = tuple(Outage(at_s, 4.0, cut=cut) for at_s, cut in zip(_HIT_AT_S, (False, True), strict=True))
             return trace, replace(scenario, outages=outages)
+        case "short stalls":
+            return trace, replace(scenario, outages=_STALLS)
         case "link at 3 %":
             for at_s in _HIT_AT_S:
                 trace = laid_out(trace, scenario, collapse=Outage(at_s, 2.0), share=_LINK_SHARE)
+                scenario = replace(scenario, trace_start_s=0.0)
             return trace, scenario
         case "edge 4× slower":
             return trace, replace(scenario, edge_bursts=tuple(Burst(at_s, 2.0, _EDGE_FACTOR) for at_s in _HIT_AT_S))
@@ -131,44 +143,51 @@ def ablate(
     parts: Sequence[str],
     spread: Spread,
     progress: Callable[[float], None],
+    *,
+    seeds: int = 1,
 ) -> dict[str, Any]:
     """Everything that `wanted` and `parts` ask for. Of each column the whole policy's utility, and by part what is
     lost without it (mean over links) and the 95 % interval of that; null for a single link."""
     runs = [
-        Run(link, slowdown, column.hit, part)
+        Run(link, slowdown, column.hit, part, seed)
         for column in wanted
         for link in column.links
         for slowdown in column.slowdowns
         for part in ("", *parts)
+        for seed in range(seeds)
     ]
     runs.sort(key=lambda run: run.edge_slowdown)  # the longest first
     done = iter(range(1, len(runs) + 1))
     found = dict(zip(runs, spread(utility, runs, lambda _: progress(next(done) / len(runs))), strict=True))
     return {
+        "seeds": seeds,
         "columns": [
             {
                 **column._asdict(),
-                "utility": float(np.mean([np.mean(each) for each in _by_link(found, column, "")])),
+                "utility": float(np.mean([np.mean(each) for each in _by_link(found, column, "", seeds)])),
             }
             for column in wanted
         ],
         "parts": {
             part: {
                 "instead": PARTS[part].instead,
-                "lost": {column.name: _lost(found, column, part) for column in wanted},
+                "lost": {column.name: _lost(found, column, part, seeds) for column in wanted},
             }
             for part in parts
         },
     }
 
 
-def _by_link(found: Mapping[Run, float], column: Column, part: str) -> list[list[float]]:
-    """Utility at each slowdown, for each link."""
-    return [[found[Run(link, each, column.hit, part)] for each in column.slowdowns] for link in column.links]
+def _by_link(found: Mapping[Run, float], column: Column, part: str, seeds: int) -> list[list[float]]:
+    """Utility of each run, for each link."""
+    return [
+        [found[Run(link, each, column.hit, part, seed)] for each in column.slowdowns for seed in range(seeds)]
+        for link in column.links
+    ]
 
 
-def _lost(found: Mapping[Run, float], column: Column, part: str) -> dict[str, Any]:
-    whole, left = (np.mean(_by_link(found, column, each), axis=1) for each in ("", part))
+def _lost(found: Mapping[Run, float], column: Column, part: str, seeds: int) -> dict[str, Any]:
+    whole, left = (np.mean(_by_link(found, column, each, seeds), axis=1) for each in ("", part))
     lost = (whole - left).tolist()
     return {"mean": float(np.mean(lost)), "ci95": interval95(lost)}
 
@@ -214,6 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", type=Path, action="append", default=[], metavar="DIR", help="may be given again")
     parser.add_argument("--parts", metavar="NAME,…", help="default: all")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each (default: 1)")
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes (default: one per core)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
@@ -225,8 +245,8 @@ def main() -> None:
     traces = links_named((*PRESETS, *HIT_PRESETS), duration_s=CALM_S).with_more(found).traces
     with progress_bar() as progress:
         bundle = bench_plan(None, progress)
-        utility = Utility(plans_of(bundle)("adaptive"), traces)
-        report = ablate(utility, wanted, parts, spread_over(arguments.jobs), partial(progress, "ablations"))
+        utility, told = Utility(plans_of(bundle)("adaptive"), traces, arguments.seeds), partial(progress, "ablations")
+        report = ablate(utility, wanted, parts, spread_over(arguments.jobs), told, seeds=arguments.seeds)
     text = json.dumps(thinned({"device": bundle.device, **report}), separators=(",", ":"), allow_nan=False)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "ablations.json").write_text(text + "\n", encoding="utf-8")

@@ -82,13 +82,13 @@ def test_what_is_no_longer_there_cannot_be_taken_out(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("hit", HITS)
 def test_what_befalls_a_run_costs_the_policy_something(hit: str) -> None:
-    calm = Scenario(duration_s=22.0, edge_slowdown=6.0)
+    calm = Scenario(duration_s=20.0, edge_slowdown=6.0)
     trace, scenario = struck(hit, steady(8e6), calm)
     struck_result, calm_result = (
         simulate(SPREAD, "adaptive", of, each, seed=0) for of, each in ((trace, scenario), (steady(8e6), calm))
     )
     assert sum(struck_result.utilities) < sum(calm_result.utilities) - 2
-    assert struck_result.utilities[:120] == pytest.approx(calm_result.utilities[:120])
+    assert struck_result.utilities[:70] == pytest.approx(calm_result.utilities[:70])
 
 
 def test_nothing_else_can_befall_a_run() -> None:
@@ -109,15 +109,15 @@ def test_processes_take_parts_out_as_it_is_done_here() -> None:
 
 def made_up(run: Run) -> float:
     """Without probes 0.02 to 0.04 are lost in outages; the breaker costs something, and nothing else matters."""
-    cost = {"probes": 0.02 * (1 + int(run.link)) if run.hit else 0.0, "breaker": -0.01, "freshness": 0.0}
+    cost = {"probes": 0.02 * (0.5 + int(run.link) + run.seed) if run.hit else 0.0, "breaker": -0.01, "freshness": 0.0}
     return 0.8 - 0.01 * run.edge_slowdown - cost.get(run.without, 0.0)
 
 
 def report(*links: str) -> dict[str, object]:
     wanted = [Column("calm", links, (4.0, 10.0)), Column("outage", links, (6.0,), "outage")]
     told: list[float] = []
-    found = ablate(made_up, wanted, ("probes", "breaker", "freshness"), in_turn, told.append)
-    assert told[-1] == 1.0 and len(told) == 3 * len(links) * 4
+    found = ablate(made_up, wanted, ("probes", "breaker", "freshness"), in_turn, told.append, seeds=2)
+    assert told[-1] == 1.0 and len(told) == 2 * 3 * len(links) * 4
     return found
 
 
