@@ -44,12 +44,11 @@ class Adaptive:
         awaited = self._awaited(world, coming)
         incumbents = {place: world.by_name.get(hold.incumbent) for place, hold in self._holds.items()}
         worth = Worth(world, now, seen, incumbents=incumbents, budget=self._budget(seen.frame_period_ms))
-        points = self._remote_points(world, now, coming, awaited=awaited)
         tracks = worth.of_track([p for p in world.points if p.place is Place.TRACK and seen.track_age_ms is not None])
-        pictures = worth.of_pictures([point for point in points if point.place is Place.FRAME])
+        pictures = worth.of_pictures(self._choosable(world.pictures, world, now, coming, awaited=awaited))
         # How long the device takes is known once it has run.
         busy = seen.device_backlog_ms > 0 and not world.gamma_edge.samples
-        splits = [] if busy else [point for point in points if point.place is Place.SPLIT]
+        splits = [] if busy else self._choosable(world.cuts, world, now, coming, awaited=awaited)
         cuts = worth.of_cuts(splits)
         wholes: list[Forecast] = []
         if not (pictures or cuts) or not (self._only or busy):
@@ -85,18 +84,26 @@ class Adaptive:
 
     # -- what may be chosen ---------------------------------------------------------------------------------------
 
-    def _remote_points(
-        self, world: World, now: Moment, coming: set[tuple[str, str]], *, awaited: bool
-    ) -> list[OperatingPoint]:
-        """No stream whose key is under way, nor one that would need a key while another's is awaited."""
+    def _choosable(
+        self,
+        points: Sequence[OperatingPoint],
+        world: World,
+        now: Moment,
+        coming: set[tuple[str, str]],
+        *,
+        awaited: bool,
+    ) -> Sequence[OperatingPoint]:
+        """Of remote `points`: no stream whose key is under way, nor one that would need a key while another's is
+        awaited."""
         if not world.breaker.closed or now.stalled_ms > _STALL_MS:
             return []
         needs_key, only = world.payloads.needs_key, self._only
+        if not (coming or only):
+            return points
         return [
             point
-            for point in world.points
-            if point.remote
-            and not (point.key_bytes and ((point.cut, point.codec) in coming or (awaited and needs_key(point))))
+            for point in points
+            if not (point.key_bytes and ((point.cut, point.codec) in coming or (awaited and needs_key(point))))
             and (not only or point.name.startswith(only))
         ]
 

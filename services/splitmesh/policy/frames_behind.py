@@ -29,17 +29,20 @@ class FramesBehind:
     """Its utility where the device is free in `i·step_ms`; beyond the last as there. Empty: there is no cut."""
     step_ms: float = 1.0
     _idle: list[float] = field(default_factory=list, init=False)
-    """What those from each of them on get in all, if nothing is queued when it comes. Courses end there."""
+    """What those from each of them on get in all, if nothing is queued when it comes: courses end there.
+    Empty: no cut is better than what needs no device."""
     _totals: dict[float, float] = field(default_factory=dict, init=False)
     """Of courses by where they began: choices share the one without any of them, and often the device's time too."""
 
-    def lost(self, *, backlog_ms: float, device_ms: float) -> float:
-        """Utility that they lose in all, if `device_ms` more are promised now, on top of `backlog_ms`."""
-        if not self.values or max(self.values) <= self.without:
-            return 0.0
-        if not self._idle:
+    def __post_init__(self) -> None:
+        if self.values and max(self.values) > self.without:
             sums = list(accumulate(self._course(0.0)))
             self._idle = [_DISCOUNT**index * sums[-1 - index] for index in range(_FRAMES)]
+
+    def lost(self, *, backlog_ms: float, device_ms: float) -> float:
+        """Utility that they lose in all, if `device_ms` more are promised now, on top of `backlog_ms`."""
+        if not self._idle:
+            return 0.0
         left_ms = backlog_ms - self.period_ms
         return self._total(max(0.0, left_ms)) - self._total(max(0.0, left_ms + device_ms))
 
@@ -50,8 +53,8 @@ class FramesBehind:
         return self._totals[backlog_ms]
 
     def _course(self, backlog: float) -> list[float]:
-        """What each of them gets, discounted, if so many steps are queued when the first comes; all from one on that
-        finds nothing queued together, once that is known."""
+        """What each of them gets, discounted, if so many steps are queued when the first comes; in one, once that is
+        known, what all get from one on that finds nothing queued."""
         values, without, idle, got = self.values, self.without, self._idle, []
         last, period, device = len(values) - 1, self.period_ms / self.step_ms, self.device_ms / self.step_ms
         for index, weight in enumerate(_WEIGHTS):

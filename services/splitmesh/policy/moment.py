@@ -56,17 +56,17 @@ class Moment:
             return TRACK_MS
         if point.place is Place.LOCAL:
             return device_backlog_ms + self.gamma_edge * point.edge_ms
-        return self.all_predicted_ms((point,), (message_bytes,), device_backlog_ms)[0]
+        return self.all_predicted_ms((point,), (message_bytes,), (device_backlog_ms,))[0]
 
     def all_predicted_ms(
-        self, points: Sequence[OperatingPoint], message_bytes: Sequence[float], device_backlog_ms: float
+        self, points: Sequence[OperatingPoint], message_bytes: Sequence[float], device_backlogs_ms: Sequence[float]
     ) -> list[float]:
-        """`predicted_ms` of each of some remote points."""
+        """`predicted_ms` of each of some remote points, behind a backlog of its own."""
         gamma_edge, gamma_cloud, cloud_wait_ms = self.gamma_edge, self.gamma_cloud, self.cloud_wait_ms
         base_ms, ms_per_byte, link_backlog_ms = self.base_ms, self.ms_per_byte, self.link_backlog_ms
         gamma_encode, stalled = self.gamma_encode, self.stalled_ms > 0
         gamma_others, made = gamma_encode[""], []
-        for point, size in zip(points, message_bytes, strict=True):
+        for point, size, device_backlog_ms in zip(points, message_bytes, device_backlogs_ms, strict=True):
             lead_ms = gamma_encode.get(point.codec, gamma_others) * point.encode_ms
             if point.place is Place.SPLIT:
                 lead_ms += device_backlog_ms + gamma_edge * point.edge_ms

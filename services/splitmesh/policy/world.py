@@ -43,6 +43,8 @@ class World:
     def __init__(self, points: Sequence[OperatingPoint], *, track_kappa: float, link: LinkEstimator | None = None):
         self.points = tuple(points)
         self.by_name = {point.name: point for point in self.points}
+        self.cuts = tuple(point for point in self.points if point.place is Place.SPLIT)
+        self.pictures = tuple(point for point in self.points if point.place is Place.FRAME)
         if not {"track", "local"} <= self.by_name.keys():
             raise ModelError("a plan needs the operating points 'track' and 'local'")
         self.link = link or LinkEstimator()

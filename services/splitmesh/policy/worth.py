@@ -80,8 +80,10 @@ class Worth:
         self._queued_price = _DEVICE_PRICE * seen.device_backlog_ms / self._run_ms
         """Of a run."""
         self._sendable = False
-        self._best_cut: Forecast | None = None
-        """Were the device free."""
+        self._cuts: Sequence[OperatingPoint] = ()
+        """Those that could be chosen, were the device free."""
+        self._free: Sequence[Forecast] = ()
+        """Of these, then; where it is free."""
         self._without = self._tracked_behind
         """Utility to frames behind of the best that needs no device."""
         self._behind: FramesBehind | None = None
@@ -109,12 +111,13 @@ class Worth:
         fitting = [point for point in points if now.resumable(point, 0.0, seen.budget_ms)]
         if not fitting:
             return []
-        made = self._remote(Place.SPLIT, fitting, 0.0)
         self._sendable = True
-        self._best_cut = max(made, key=_utility)
+        self._cuts = fitting
         if seen.device_backlog_ms > 0:
             fitting = [point for point in fitting if now.resumable(point, seen.device_backlog_ms, seen.budget_ms)]
-            made = self._remote(Place.SPLIT, fitting, seen.device_backlog_ms)
+        made = self._remote(Place.SPLIT, fitting, seen.device_backlog_ms)
+        if not seen.device_backlog_ms:
+            self._free = made
         gamma_edge, price = now.gamma_edge, self._device_price
         # The tail is asked of the device too where no answer comes.
         return [
@@ -204,7 +207,7 @@ class Worth:
     ) -> list[Forecast]:
         """Of one payload each, whatever follows it."""
         sizes = self._world.payloads.all_message_bytes(points, key=key)
-        predicted_ms = self._now.all_predicted_ms(points, sizes, device_backlog_ms)
+        predicted_ms = self._now.all_predicted_ms(points, sizes, [device_backlog_ms] * len(sizes))
         doubt_ms = self._now.doubt_ms_per_byte
         late_ms = [ms + doubt_ms * size for ms, size in zip(predicted_ms, sizes, strict=True)]
         hits = self._world.p_hits(place, late_ms, self._seen)
@@ -246,14 +249,15 @@ class Worth:
     def _lost(self, device_ms: float) -> float:
         """By the frames behind, if the device is promised that much more."""
         # If it is free again when the first of them comes, they lose nothing.
-        if self._best_cut is None or self._seen.device_backlog_ms + device_ms <= self._seen.frame_period_ms:
+        if not self._cuts or self._seen.device_backlog_ms + device_ms <= self._seen.frame_period_ms:
             return 0.0
         if self._behind is None:
-            self._behind = self._frames_behind(self._best_cut)
+            self._behind = self._frames_behind()
         return self._behind.lost(backlog_ms=self._seen.device_backlog_ms, device_ms=device_ms)
 
-    def _frames_behind(self, best: Forecast) -> FramesBehind:
-        """best: of all cuts, were the device free."""
+    def _frames_behind(self) -> FramesBehind:
+        free = self._free or self._remote(Place.SPLIT, self._cuts, 0.0)
+        best = max(free, key=_utility)
         period_ms, budget_ms = self._seen.frame_period_ms, self._seen.budget_ms
         step_ms = period_ms / _STEPS_PER_PERIOD
         backlogs_ms = [index * step_ms for index in range(1, _STEPS)]
@@ -265,12 +269,12 @@ class Worth:
 
     def _behind_backlogs(self, free: Forecast, backlogs_ms: Sequence[float]) -> list[float]:
         """Utility of a cut where the device is free only then. What its stream costs to begin is the same."""
-        point, count = free.point, len(backlogs_ms) + 1
-        size = self._world.payloads.message_bytes(point, key=False)
-        doubt_ms = self._now.doubt_ms_per_byte * size
-        late_ms = [self._now.predicted_ms(point, size, each) + doubt_ms for each in (0.0, *backlogs_ms)]
-        hits = self._world.p_hits(Place.SPLIT, late_ms, self._seen)
-        at_once, *later = self._utilities(Place.SPLIT, [point] * count, [size] * count, hits)
+        points = [free.point] * (len(backlogs_ms) + 1)
+        sizes = self._world.payloads.all_message_bytes(points, key=False)
+        doubt_ms = self._now.doubt_ms_per_byte * sizes[0]
+        predicted_ms = self._now.all_predicted_ms(points, sizes, (0.0, *backlogs_ms))
+        hits = self._world.p_hits(Place.SPLIT, [ms + doubt_ms for ms in predicted_ms], self._seen)
+        at_once, *later = self._utilities(Place.SPLIT, points, sizes, hits)
         return [free.utility - at_once + utility for utility in later]
 
 
