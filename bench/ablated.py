@@ -112,10 +112,10 @@ def _never_stalled(self: LinkEstimator, now_ns: int) -> tuple[float, float]:
 # -- device and payloads ------------------------------------------------------------------------------------------
 
 
-def _edge_of(scale: float) -> Callable[[World, float, float], None]:
+def _edge_of(scale: float) -> Callable[[World, float, float, int], None]:
     """It is `scale` from its first run on. How far runs spread is learnt all the same."""
 
-    def on_device(self: World, measured_ms: float, profiled_ms: float) -> None:
+    def on_device(self: World, measured_ms: float, profiled_ms: float, now_ns: int) -> None:
         if 0 < profiled_ms < math.inf and measured_ms < math.inf:
             self._edge_late.observe(measured_ms / (scale * profiled_ms) - 1)
         self.gamma_edge.value = scale

@@ -71,7 +71,7 @@ class Mesh:
         self._now_ns = 10**12
         self._frames = 0
         self.world = World(plan(points), track_kappa=10)
-        self.world.on_device(60, 17.5)
+        self.world.on_device(60, 17.5, self._now_ns)
         for _ in range(200):
             self.step()
 

@@ -136,7 +136,7 @@ def _world(rng: random.Random, now_ns: int) -> World:
     remote = [point for point in world.points if point.remote]
     slowdown = 10 ** rng.uniform(-0.2, 1.3)
     for _ in range(rng.choice((0, 1, 20))):
-        world.on_device(17.5 * slowdown * rng.lognormvariate(0, 0.2), 17.5)
+        world.on_device(17.5 * slowdown * rng.lognormvariate(0, 0.2), 17.5, now_ns)
         world.on_encoded(remote[0], 0.7 * slowdown)
     _sends(world, rng, remote, now_ns)
     for place in Place:

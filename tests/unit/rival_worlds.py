@@ -40,7 +40,7 @@ def world(
     """A device `gamma` times slower than profiled, a link that 60 messages have crossed, and a worker, if `alive`."""
     w = World(points, track_kappa=20)
     for _ in range(10):
-        w.on_device(14 * gamma, 14)
+        w.on_device(14 * gamma, 14, now_ns)
     at_ns = now_ns - 120_000 * MS
     for index in range(60):
         size = (13_000, 3_000, 24_000)[index % 3]

@@ -248,7 +248,7 @@ async def test_a_variant_runs_its_own_files_and_is_timed_by_its_own_profile(
 ) -> None:
     quick = dataclasses.replace(POINTS[place], name="variant", variant="int8", edge_ms=POINTS[place].edge_ms / 100)
     taught: list[float] = []
-    rig.world.on_device = lambda busy_ms, profiled_ms: taught.append(profiled_ms)  # type: ignore[method-assign]
+    rig.world.on_device = lambda busy_ms, profiled_ms, _now_ns: taught.append(profiled_ms)  # type: ignore[method-assign]
     task = rig.run(rig.frame(place, point=quick))
     if place is Place.SPLIT:
         await rig.reply()

@@ -32,7 +32,7 @@ def world(*, gamma: float = 6.0, bps: float = 1e7, base_ms: float = 25.0, breake
     """A world that has seen enough to be sure of itself."""
     w = World(POINTS, track_kappa=100)
     for _ in range(10):
-        w.on_device(14 * gamma, 14)
+        w.on_device(14 * gamma, 14, SEEN.now_ns)
     now_ns = SEEN.now_ns - 60_000 * MS
     for index in range(60):
         size = (13_000, 7_000, 24_000)[index % 3]
@@ -170,7 +170,7 @@ def varied(gamma: float) -> World:
     """No link, a device `gamma` times slower than profiled, and models that stand in for the whole one."""
     w = World((TRACK, LOCAL, INT8, LITTLE), track_kappa=100)
     for _ in range(10):
-        w.on_device(14 * gamma, 14)
+        w.on_device(14 * gamma, 14, SEEN.now_ns)
     for _ in range(30):
         w.on_result(Place.LOCAL, 100, 100, SEEN.now_ns)
     return w

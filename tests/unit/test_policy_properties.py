@@ -101,7 +101,7 @@ class Run:
             case "heartbeat", wait_ms:
                 self.world.on_heartbeat(self.now_ns, wait_ms)
             case "device", took_ms, profiled_ms:
-                self.world.on_device(took_ms, profiled_ms)
+                self.world.on_device(took_ms, profiled_ms, self.now_ns)
             case "encoded", took_ms:
                 self.world.on_encoded(PICTURE, took_ms)
             case "result", place, actual_ms, predicted_ms:
@@ -235,8 +235,8 @@ ENTRIES: dict[str, Callable[[World, float, int], object]] = {
     "service": lambda w, x, now_ns: w.on_reply("k", PICTURE, now_ns, "a", RemoteTimes(1, 1, x, 0)),
     "postprocess": lambda w, x, now_ns: w.on_reply("k", PICTURE, now_ns, "a", RemoteTimes(1, 1, 8, x)),
     "heartbeat": lambda w, x, now_ns: w.on_heartbeat(now_ns, x),
-    "device": lambda w, x, now_ns: w.on_device(x, EDGE),
-    "profile": lambda w, x, now_ns: w.on_device(EDGE, x),
+    "device": lambda w, x, now_ns: w.on_device(x, EDGE, now_ns),
+    "profile": lambda w, x, now_ns: w.on_device(EDGE, x, now_ns),
     "encoded": lambda w, x, now_ns: w.on_encoded(PICTURE, x),
     "actual": lambda w, x, now_ns: w.on_result(Place.FRAME, x, 100, now_ns),
     "predicted": lambda w, x, now_ns: w.on_result(Place.FRAME, 100, x, now_ns),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TypeVar
 
 from splitmesh.edge.device import Device, DeviceJob
@@ -62,7 +63,14 @@ class DeviceWork:
             "head": frame.point.edge_ms,
             "resume": frame.point.resume_ms,
         }[name]
-        self._world.on_device(job.busy_ms, profiled_ms)
+        self._world.on_device(job.busy_ms, profiled_ms, job.ended_ns)
         frame.timed("device_queue", job.queued_ns, job.started_ns)
         frame.timed(name, job.started_ns, job.ended_ns)
         return value
+
+    def give_up(self, frame: OpenFrame, head: DeviceJob[Tensors]) -> None:
+        """Nobody needs that head any more. If it runs, it is known to take longer than until now."""
+        now_ns = time.monotonic_ns()
+        if head.started_ns:
+            self._world.on_device_given_up((now_ns - head.started_ns) / 1e6, frame.point.edge_ms, now_ns)
+        head.cancel()

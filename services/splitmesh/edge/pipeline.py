@@ -29,9 +29,9 @@ from splitmesh.edge.settlement import Settlement
 from splitmesh.errors import InferenceError, MeshError
 from splitmesh.frames.answer import Answer
 from splitmesh.frames.outcome import Outcome
+from splitmesh.policy.estimators import CENSORED
 from splitmesh.policy.fallback import Fallback, FallbackChoice, choose_fallback
 from splitmesh.policy.point import Place
-from splitmesh.policy.verdict import CENSORED
 from splitmesh.policy.world import World
 
 _log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Pipeline:
     async def _split(self, frame: OpenFrame) -> None:
         head = self._device.head(frame)
         if not await self._first(frame, head.done):
-            head.cancel()
+            self._device.give_up(frame, head)
             self._settle_tracked(frame, "the head was late")
             return
         tensors = self._device.take(frame, head, "head")

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+CENSORED = 1.25
+"""What was given up, or has not come by the deadline, is entered as having taken this many times the time waited."""
+
 
 class ScaleEstimator:
     """`γ`: log-EWMA of measured ÷ profiled time. 1.0 until something was measured."""
@@ -30,6 +33,36 @@ class ScaleEstimator:
         self._log += weight * step
         self.value = math.exp(self._log)
         self.samples += 1
+
+
+class DeviceScale(ScaleEstimator):
+    """`γ_e`. A device that has run nothing for a while is taken to be as slow as usual again: what kept it busy may
+    be over, and only a run can tell. Usual is a log-EWMA with a memory of some 30 runs.
+    """
+
+    _FADE_NS = 0.5e9
+    _USUAL_WEIGHT = 0.03
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._usual_log = 0.0
+        self._newest_ns = 0
+
+    def ran(self, measured_ms: float, profiled_ms: float, now_ns: int) -> None:
+        """As `observe`, `now_ns`: when the run was over."""
+        known = self.samples
+        self.observe(measured_ms, profiled_ms)
+        if self.samples > known:
+            weight = max(self._USUAL_WEIGHT, 1 / self.samples)
+            self._usual_log += weight * (self._log - self._usual_log)
+            self._newest_ns = now_ns
+
+    def at(self, now_ns: int) -> float:
+        """The scale to expect of a run that begins now."""
+        slower, unused_ns = self._log - self._usual_log, now_ns - self._newest_ns
+        if slower <= 0 or unused_ns <= 0:
+            return self.value
+        return math.exp(self._usual_log + slower * math.exp(-unused_ns / self._FADE_NS))
 
 
 class OnlineQuantile:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from splitmesh.policy.estimators import CENSORED
 from splitmesh.policy.point import Place
 from splitmesh.policy.world import World
-
-CENSORED = 1.25
-"""What has not come by the deadline is entered as having taken this many times the time waited."""
 
 
 class Verdict:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from splitmesh.errors import ModelError
 from splitmesh.policy.breaker import Breaker
 from splitmesh.policy.decision import Observation
-from splitmesh.policy.estimators import LatenessEstimator, OnlineQuantile, ScaleEstimator
+from splitmesh.policy.estimators import CENSORED, DeviceScale, LatenessEstimator, OnlineQuantile, ScaleEstimator
 from splitmesh.policy.link import LinkEstimator
 from splitmesh.policy.moment import MARGIN_MS, Moment
 from splitmesh.policy.payloads import Payloads, at_level
@@ -50,7 +50,7 @@ class World:
         self.link = link or LinkEstimator()
         self.breaker = Breaker()
         self.track = TrackFidelity(kappa=track_kappa)
-        self.gamma_edge = ScaleEstimator()
+        self.gamma_edge = DeviceScale()
         self._gamma_encode: dict[str, ScaleEstimator] = {}
         self._encode_scales: dict[str, float] = {"": 1.0}
         """Values of the former by codec; "": of one that has not run here yet, as the one that ran last."""
@@ -64,11 +64,16 @@ class World:
 
     # -- events ---------------------------------------------------------------------------------------------------
 
-    def on_device(self, measured_ms: float, profiled_ms: float) -> None:
+    def on_device(self, measured_ms: float, profiled_ms: float, now_ns: int) -> None:
         """The accelerator ran a part that the plan profiled at `profiled_ms`."""
         if 0 < profiled_ms < math.inf and measured_ms < math.inf:
             self._edge_late.observe(measured_ms / (self.gamma_edge.value * profiled_ms) - 1)
-        self.gamma_edge.observe(measured_ms, profiled_ms)
+        self.gamma_edge.ran(measured_ms, profiled_ms, now_ns)
+
+    def on_device_given_up(self, ran_ms: float, profiled_ms: float, now_ns: int) -> None:
+        """A part was given up that had run for `ran_ms`. Teaches something only if it is late by then."""
+        if ran_ms > self.edge_ms(profiled_ms):
+            self.on_device(CENSORED * ran_ms, profiled_ms, now_ns)
 
     def on_encoded(self, point: OperatingPoint, measured_ms: float) -> None:
         """A payload of `point` was coded, the wait for the codec thread included."""
@@ -127,6 +132,7 @@ class World:
     def at(self, now_ns: int) -> Moment:
         """What is known now, as it applies to every point alike."""
         link_backlog_ms, stalled_ms = self.link.backlog(now_ns)
+        gamma_edge = self.gamma_edge.at(now_ns)
         return Moment(
             link_backlog_ms,
             stalled_ms,
@@ -134,10 +140,10 @@ class World:
             self.link.transfer_ms(1.0),
             self.link.doubt_ms(1.0),
             self._cloud_wait_ms,
-            self.gamma_edge.value,
+            gamma_edge,
             self._encode_scales,
             self.gamma_cloud,
-            self._gamma_resume,
+            gamma_edge * self._late_by,
         )
 
     @property
@@ -177,7 +183,12 @@ class World:
 
     @property
     def _gamma_resume(self) -> float:
-        return self.gamma_edge.value * (1 + max(0.0, self._edge_late.value))
+        return self.gamma_edge.value * self._late_by
+
+    @property
+    def _late_by(self) -> float:
+        """Factor on a device time that 95 % of runs stay within."""
+        return 1 + max(0.0, self._edge_late.value)
 
     def resume_q95_ms(self, point: OperatingPoint) -> float:
         """95 % quantile of the tail's time on this edge."""

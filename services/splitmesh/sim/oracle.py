@@ -33,8 +33,6 @@ WIDTH: Final = 16
 ORACLES: Final = {"oracle-greedy": 1, "oracle-horizon": WIDTH}
 """Name → histories that are kept."""
 _TRACK_MARGIN_S = 0.006
-_LAN_S = 0.0004
-"""From broker to worker and back."""
 _REPLY_BYTES = 500
 _BEYOND_S = 10.0
 """What would arrive so long after the last frame never does."""
@@ -152,12 +150,13 @@ class _Simple:
         self._cuts = [outage for outage in trace.outages if outage.cut]
         self._begin_s = begin_s
         self._scenario = scenario
+        self._stack_s = scenario.stack_ms / 1e3
         self._draws = draws
         self._period_s = scenario.period_ns / 1e9
         self._kappa = plan.track_kappa if scenario.track_kappa is None else scenario.track_kappa
         self._points = _worth_trying(plan.points)
         starts_s = [begin_s + (seq + 1) * self._period_s for seq in range(scenario.frames)]
-        self._reach_s = [trace.step_at(at_s).delay_ms / 1e3 + _LAN_S for at_s in starts_s]
+        self._reach_s = [trace.step_at(at_s).delay_ms / 1e3 + self._stack_s for at_s in starts_s]
         """By frame, from the link's end to the pool when the next one comes."""
 
     def options(self, seq: int) -> list[_Option]:
@@ -166,7 +165,7 @@ class _Simple:
 
     def choices(self, state: _State, seq: int, options: Iterable[_Option]) -> Iterable[_State]:
         """`state` after each thing that can be done with frame `seq`."""
-        now_s = seq * self._period_s + self._scenario.prepare_ms / 1e3
+        now_s = seq * self._period_s + self._draws.prepare_ms[seq] / 1e3
         state = _told(state, now_s)
         if state.newest >= 0:
             kept = self._tracked(state, seq)
@@ -209,8 +208,8 @@ class _Simple:
         if arrived_s == math.inf or self._cut(handed_s, arrived_s):
             return None
         factor = slowed(self._scenario.worker_bursts, round(arrived_s * 1e9))
-        served_s = max(arrived_s + _LAN_S, state.servers_s[0]) + factor * option.remote_s
-        back_s = self._landed_s(self._down, self._down_curve.finish_s(served_s, _REPLY_BYTES))
+        served_s = max(arrived_s + self._stack_s, state.servers_s[0]) + factor * option.remote_s
+        back_s = self._landed_s(self._down, self._down_curve.finish_s(served_s, _REPLY_BYTES)) + self._stack_s
         if back_s == math.inf or self._cut(served_s, back_s):
             return None
         servers = list(state.servers_s[1:])
@@ -222,7 +221,9 @@ class _Simple:
         draws, spread = self._draws, self._plan.spread(point)
         captured_ns = seq * self._scenario.period_ns
         slower = self._scenario.edge_slowdown * slowed(self._scenario.edge_bursts, captured_ns)
-        size = math.exp(spread.size * draws.size_z[seq] - spread.size**2 / 2)
+        size = self._scenario.size_scales.get(point.codec, 1.0)
+        size *= math.exp(spread.size * draws.size_z[seq] - spread.size**2 / 2)
+        encode_ms = point.encode_ms * self._scenario.encode_scales.get(point.codec, 1.0)
         remote_ms = point.decode_ms * math.exp(spread.decode * draws.decode_z[seq])
         remote_ms += point.cloud_ms * math.exp(spread.cloud * draws.cloud_z[seq])
         return _Option(
@@ -230,7 +231,7 @@ class _Simple:
             place=point.place,
             fidelity=point.fidelity,
             device_s=slower * point.edge_ms / 1e3 * math.exp(spread.edge * draws.edge_z[seq]),
-            encode_s=point.encode_ms / 1e3 * math.exp(spread.encode * draws.encode_z[seq]),
+            encode_s=encode_ms / 1e3 * math.exp(spread.encode * draws.encode_z[seq]),
             message_bytes=round(point.payload_bytes * size + _around(point)),
             remote_s=remote_ms / 1e3,
         )

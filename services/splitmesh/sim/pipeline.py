@@ -13,9 +13,9 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from splitmesh.frames.outcome import Outcome
+from splitmesh.policy.estimators import CENSORED
 from splitmesh.policy.fallback import Fallback, choose_fallback
 from splitmesh.policy.point import OperatingPoint, Place
-from splitmesh.policy.verdict import CENSORED
 from splitmesh.sim.device import Device, Job
 from splitmesh.sim.draws import Draws
 from splitmesh.sim.engine import Engine, Process, Signal, Wait, any_done
@@ -89,7 +89,7 @@ class Pipeline:
         point = frame.point
         head = self._submit(frame, point, point.edge_ms)
         if not (yield from self._first(frame, head.done)):
-            head.cancel()
+            self._give_up_head(frame, head)
             self._settle_tracked(frame)
             return
         self._ran(head, point.edge_ms)
@@ -180,7 +180,14 @@ class Pipeline:
         return self._device.submit(expected_ms=expected_ms, needs_ms=needs_ms, urgent=urgent)
 
     def _ran(self, job: Job, profiled_ms: float) -> None:
-        self._offers.world.on_device(job.needs_ms, profiled_ms)
+        self._offers.world.on_device(job.needs_ms, profiled_ms, self._engine.now_ns)
+
+    def _give_up_head(self, frame: Frame, head: Job) -> None:
+        now_ns = self._engine.now_ns
+        if head.started_ns >= 0:
+            ran_ms = (now_ns - head.started_ns) / 1e6
+            self._offers.world.on_device_given_up(ran_ms, frame.point.edge_ms, now_ns)
+        head.cancel()
 
     # -- waiting and settling -------------------------------------------------------------------------------------
 
