@@ -13,7 +13,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup lab test unit ci lint format type proto proto-write fuzz check-arm check-weights ship-plan integration e2e \
-	bench bench-coders bench-policy bench-ablations bench-lab bench-thin bench-overhead bench-decide bench-track bench-codec bench-codec-speed bench-shift bench-link bench-simlab models-report \
+	bench bench-coders bench-policy bench-ablations bench-fleet bench-lab bench-thin bench-overhead bench-decide bench-track bench-codec bench-codec-speed bench-shift bench-link bench-simlab models-report \
 	soak docs lock lock-upgrade clean
 
 help: ## Show this list.
@@ -111,6 +111,9 @@ bench: bench-codec-speed bench-codec bench-shift bench-track bench-link bench-ov
 
 bench-policy: $(STAMP) ## Policies over links, and their recovery from shifts, simulated; half an hour. ARGS='--traces DIR'
 	@$(BIN)/python -m bench.policy $(ARGS)
+
+bench-fleet: $(STAMP) ## What a simulated fleet costs, and what a sample of one is worth.
+	@$(BIN)/python -m bench.fleet $(ARGS)
 
 bench-ablations: $(STAMP) ## What each part of the adaptive policy is worth, simulated. ARGS='--traces DIR'
 	@$(BIN)/python -m bench.ablations $(ARGS)

@@ -261,6 +261,20 @@ def test_the_timer_resumes_when_the_link_stalls() -> None:
     assert fallback(world(), elapsed_ms=80, stalled=True) is Fallback.RESUME
 
 
+def test_nothing_is_resumed_that_will_hardly_make_it_though_nothing_else_comes_either() -> None:
+    """Over a stalled link, with a good tracker: the tail's one chance in a hundred is not worth the device's time."""
+    w = world(gamma=8)
+    w.on_sent("this", FINE, 13_000, SEEN.now_ns + 40 * MS)
+    now_ns = SEEN.now_ns + 170 * MS
+    w.breaker.on_alive(now_ns)
+    for remaining_ms, kind in ((75, Fallback.WAIT), (140, Fallback.RESUME)):
+        choice = choose_fallback(
+            FINE, w, now_ns=now_ns, elapsed_ms=70, budget_ms=70 + remaining_ms, predicted_ms=90,
+            device_backlog_ms=20, a_track=0.8, refused=False,
+        )  # fmt: skip
+        assert choice.kind is kind, choice.reason
+
+
 def test_a_refusal_resumes_at_once() -> None:
     assert fallback(world(), elapsed_ms=50, refused=True) is Fallback.RESUME
 

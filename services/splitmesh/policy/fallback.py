@@ -10,6 +10,10 @@ from splitmesh.policy.world import World
 
 _STALL_MS = 30.0
 _MARGIN_MS = 3.0
+_TAIL_COST = 0.03
+"""Of the device time that a tail takes from the frames behind: one that hardly has a chance is not worth it."""
+_NEEDLESS_COST = 0.1
+"""On top, if the reply comes after all."""
 
 
 class Fallback(StrEnum):
@@ -50,8 +54,7 @@ def choose_fallback(
     p_resume = world.lateness[Place.LOCAL].p_within(resume_ms, remaining_ms, now_ns)
     wait = p_reply * point.fidelity + (1 - p_reply) * a_track
     resume = p_resume + (1 - p_resume) * wait
-    # The device time of a resume that was not needed is taken from the frames behind it.
-    cost = 0.1 * p_reply
+    cost = _TAIL_COST + _NEEDLESS_COST * p_reply
     detail = f"P(reply) {p_reply:.2f}, P(resume) {p_resume:.2f}"
     if resume - cost > wait:
         return FallbackChoice(Fallback.RESUME, f"timer: {detail}")
