@@ -42,6 +42,8 @@ class DeviceScale(ScaleEstimator):
 
     _FADE_NS = 0.5e9
     _USUAL_WEIGHT = 0.03
+    _PAUSE_WEIGHT = 0.9
+    """Of the first run after a long pause."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,12 +52,19 @@ class DeviceScale(ScaleEstimator):
 
     def ran(self, measured_ms: float, profiled_ms: float, now_ns: int) -> None:
         """As `observe`, `now_ns`: when the run was over."""
-        known = self.samples
+        known, before_log, usual_weight = self.samples, self._log, self._weight
+        unused_ns = max(0, now_ns - self._newest_ns) if known else 0
+        # A run speaks to what the device was taken for by then, and the louder the longer nothing ran.
+        self._log = math.log(self.at(now_ns))
+        self._weight = max(usual_weight, self._PAUSE_WEIGHT * (1 - math.exp(-unused_ns / self._FADE_NS)))
         self.observe(measured_ms, profiled_ms)
-        if self.samples > known:
-            weight = max(self._USUAL_WEIGHT, 1 / self.samples)
-            self._usual_log += weight * (self._log - self._usual_log)
-            self._newest_ns = now_ns
+        self._weight = usual_weight
+        if self.samples == known:
+            self._log = before_log
+            return
+        weight = max(self._USUAL_WEIGHT, 1 / self.samples)
+        self._usual_log += weight * (self._log - self._usual_log)
+        self._newest_ns = now_ns
 
     def at(self, now_ns: int) -> float:
         """The scale to expect of a run that begins now."""
