@@ -21,13 +21,13 @@ class ScaleEstimator:
         self.value = 1.0
         self.samples = 0
 
-    def observe(self, measured_ms: float, profiled_ms: float) -> None:
+    def observe(self, measured_ms: float, profiled_ms: float, *, least_weight: float = 0.0) -> None:
         """Ignores parts profiled below 10 µs, their ratio is noise, and what is no time at all."""
         if not (0.01 <= profiled_ms < math.inf and 0 < measured_ms < math.inf):
             return
         ratio = math.log(measured_ms / profiled_ms)
         # The first samples count in full: a slow device must be known as slow from its first frames.
-        weight = max(self._weight, 1 / (self.samples + 1))
+        weight = max(self._weight, least_weight, 1 / (self.samples + 1))
         # One preempted run must not move the estimate as if the device had changed.
         step = min(max(ratio - self._log, -0.7), 0.7) if self.samples >= 3 else ratio - self._log
         self._log += weight * step
@@ -52,13 +52,12 @@ class DeviceScale(ScaleEstimator):
 
     def ran(self, measured_ms: float, profiled_ms: float, now_ns: int) -> None:
         """As `observe`, `now_ns`: when the run was over."""
-        known, before_log, usual_weight = self.samples, self._log, self._weight
+        known, before_log = self.samples, self._log
         unused_ns = max(0, now_ns - self._newest_ns) if known else 0
         # A run speaks to what the device was taken for by then, and the louder the longer nothing ran.
         self._log = math.log(self.at(now_ns))
-        self._weight = max(usual_weight, self._PAUSE_WEIGHT * (1 - math.exp(-unused_ns / self._FADE_NS)))
-        self.observe(measured_ms, profiled_ms)
-        self._weight = usual_weight
+        after_pause = self._PAUSE_WEIGHT * (1 - math.exp(-unused_ns / self._FADE_NS))
+        self.observe(measured_ms, profiled_ms, least_weight=after_pause)
         if self.samples == known:
             self._log = before_log
             return
