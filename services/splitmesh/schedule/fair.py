@@ -1,0 +1,301 @@
+"""Owns the order of service among tenants: weighted-fair across them, earliest deadline first within each; bounded,
+admitting only what can make it in that order. Reads no clock.
+
+Across tenants it is start-time fair queueing (Goyal, Vin & Cheng, SIGCOMM 1996), for several servers as SFQ(D) (Jin,
+Chase & Kaur, SIGMETRICS 2004), with predicted service time in place of length, put right by the true time once it is
+known. Within a tenant it is `schedule/edf.py`'s rule.
+
+What an admitted job may count on, if services take what was predicted:
+
+1. Whatever its own tenant sends later, and whatever is refused, cancelled or dropped: it is in time.
+2. Other tenants' newcomers can make it late only if they are served before it, so only while its tenant has more work
+   waiting for its weight than theirs. It is then dropped before it runs, and said.
+3. None of them can, if it would be in time even behind their full shares: on one server, for a job of a tenant with
+   `own` work before it and virtual start s, if R + own + sum over others n of (L + weight_n * (s - v)) leaves room
+   for it, with R what runs, L the longest job, v the virtual time. A tenant that kept within its share has s = v, so
+   it waits for one job of each other tenant at most, however much they send.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from splitmesh.schedule.edf import Refusal, RefusalReason
+from splitmesh.schedule.fair_order import Floats, others_ahead, starts_ns
+from splitmesh.schedule.flow import Entry, Flow
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The job that is next in fair order, and what could run along with it.
+
+    deadlines_ns: its own, then those of all that wait under the same key, earliest first.
+    """
+
+    id: str
+    key: Hashable
+    deadlines_ns: tuple[int, ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Run(Generic[T]):
+    """What one server does now."""
+
+    end_ns: int
+    charged: dict[str, tuple[Flow[T], int]]
+
+
+class FairQueue(Generic[T]):
+    """At most `limit` waiting jobs, of one tenant at most `per_tenant`, for `servers` equal servers.
+
+    weights: by tenant; who is not among them has weight 1. Every time is monotonic nanoseconds.
+
+    A job goes push → pop → done; or push → cancel; or push → pop's `expired`; or `take_all`. In a full queue, a
+    newcomer takes the place of the last job of the tenant that has most waiting for its weight, if that is not its
+    own: such a job is told among `expired`.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        servers: int = 1,
+        weights: Mapping[str, float] | None = None,
+        per_tenant: int | None = None,
+    ) -> None:
+        self.limit = limit
+        self.servers = servers
+        self.per_tenant = limit if per_tenant is None else per_tenant
+        self.closed = False
+        self._weights = dict(weights or {})
+        self._flows: dict[str, Flow[T]] = {}
+        self._waiting: dict[str, Entry[T]] = {}
+        self._keys: dict[Hashable, list[tuple[int, int, Entry[T]]]] = {}
+        self._latest: list[tuple[int, int, Entry[T]]] = []
+        self._runs: dict[str, _Run[T]] = {}
+        self._busy: list[_Run[T]] = []
+        self._displaced: list[T] = []
+        self._virtual = 0.0
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        return len(self._runs)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing runs."""
+        return not self._waiting and not self._runs
+
+    def waiting(self, tenant: str) -> int:
+        flow = self._flows.get(tenant)
+        return len(flow) if flow else 0
+
+    def push(
+        self,
+        id: str,
+        item: T,
+        *,
+        tenant: str = "",
+        key: Hashable = None,
+        deadline_ns: int,
+        cost_ns: int,
+        now_ns: int,
+        slack_ns: int = 0,
+    ) -> Refusal | None:
+        """Take the job, or say why not.
+
+        cost_ns: predicted service time, positive; slack_ns: its spread, kept free. key: jobs of one may run together.
+        """
+        if self.closed:
+            return Refusal(RefusalReason.CLOSED)
+        if id in self._waiting or id in self._runs:
+            return Refusal(RefusalReason.DUPLICATE)
+        flow = self._flow(tenant)
+        fullest = self._fullest() if len(self) >= self.limit else None
+        if fullest is flow or len(flow) >= self.per_tenant:
+            return Refusal(RefusalReason.FULL, max(1, self.predicted_wait_ns(now_ns, tenant)))
+        place = flow.place(deadline_ns)
+        late_ns = self._late_ns(flow, place, deadline_ns - slack_ns, cost_ns, now_ns)
+        if late_ns > 0:
+            hopeless = now_ns + cost_ns + slack_ns > deadline_ns  # even on an idle worker
+            return Refusal(RefusalReason.LATE, 0 if hopeless else late_ns)
+        if fullest is not None:
+            self._displaced.append(self._take(fullest.last).item)
+        self._put(Entry(id, item, flow, key, deadline_ns, cost_ns, self._count), place)
+        return None
+
+    def pop(self, now_ns: int) -> tuple[T | None, list[T]]:
+        """The next job to serve (None: none waits, or no server is free), and those that will not be served."""
+        items, expired = self.pop_batch(now_ns)
+        return (items[0] if items else None), expired
+
+    def pop_batch(
+        self, now_ns: int, size: int = 1, *, cost_ns: int | None = None, skip: Collection[Hashable] = ()
+    ) -> tuple[list[T], list[T]]:
+        """The next job and up to `size` - 1 others of its key, most urgent first, for one server; and those that will
+        not be served.
+
+        cost_ns: predicted time of the whole batch, else the sum of its jobs'. skip: keys that are held back.
+        """
+        expired = self.expire(now_ns)
+        first = self._next(skip) if len(self._busy) < self.servers else None
+        if first is None:
+            return [], expired
+        others = (entry for _, _, entry in self._keys[first.key] if entry is not first)
+        batch = [first, *(entry for entry, _ in zip(others, range(size - 1), strict=False))]
+        alone_ns = sum(entry.cost_ns for entry in batch)
+        total_ns = alone_ns if cost_ns is None else cost_ns
+        self._virtual = max(self._virtual, first.flow.tag)
+        run: _Run[T] = _Run(now_ns + total_ns, {})
+        for entry in batch:
+            self._take(entry)
+            part_ns = entry.cost_ns * total_ns // max(1, alone_ns)
+            entry.flow.charge(part_ns)
+            run.charged[entry.id] = (entry.flow, part_ns)
+            self._runs[entry.id] = run
+        self._busy.append(run)
+        return [entry.item for entry in batch], expired
+
+    def head(self, skip: Collection[Hashable] = ()) -> Head | None:
+        """What `pop_batch` would begin with; None: nothing waits under a key that is not in `skip`."""
+        first = self._next(skip)
+        if first is None:
+            return None
+        others = [deadline for deadline, _, entry in self._keys[first.key] if entry is not first]
+        return Head(first.id, first.key, (first.deadline_ns, *others))
+
+    def expire(self, now_ns: int) -> list[T]:
+        """Take out those that can't make it any more, and those that were displaced since."""
+        gone, self._displaced = self._displaced, []
+        while self._latest and (self._latest[0][0] < now_ns or not self._waits(self._latest[0][2])):
+            entry = heapq.heappop(self._latest)[2]
+            if self._waits(entry):
+                gone.append(self._take(entry).item)
+        return gone
+
+    def done(self, id: str, taken_ns: int | None = None) -> None:
+        """Job `id` is served; its server is free again once all of its batch are. Raises KeyError if it does not run.
+
+        taken_ns: the server time that was its part, charged to its tenant in place of the prediction.
+        """
+        run = self._runs.pop(id)
+        flow, charged_ns = run.charged.pop(id)
+        if taken_ns is not None:
+            flow.charge(taken_ns - charged_ns)
+        if not run.charged:
+            self._busy.remove(run)
+        if self.idle:
+            self._flows.clear()
+            self._virtual = 0.0
+
+    def cancel(self, id: str) -> T | None:
+        """Take a waiting job out; None if it does not wait (any more)."""
+        entry = self._waiting.get(id)
+        return None if entry is None else self._take(entry).item
+
+    def close(self) -> None:
+        """Refuse every later push; what waits is still served."""
+        self.closed = True
+
+    def take_all(self) -> list[T]:
+        """Everything that waits, and what was displaced and not told yet; none of it waits any more."""
+        gone, self._displaced = self._displaced, []
+        return gone + [self._take(entry).item for entry in list(self._waiting.values())]
+
+    def predicted_wait_ns(self, now_ns: int, tenant: str | None = None) -> int:
+        """How long a job that arrives now would wait at most, behind all others of `tenant`; None: of all."""
+        if tenant is None:
+            work_ns = sum(flow.work_ns for flow in self._flows.values())
+            return ceil(starts_ns(np.array([float(work_ns)]), self._free_ns(now_ns), now_ns).item())
+        flow = self._flow(tenant)
+        return ceil(self._starts_ns(flow, np.array([float(flow.work_ns)]), now_ns).item())
+
+    def _late_ns(self, flow: Flow[T], place: int, due_ns: int, cost_ns: int, now_ns: int) -> int:
+        """By how much a newcomer, or one of its tenant that it would push aside, would be late; 0: nobody."""
+        costs, deadlines = flow.behind(place)
+        before = np.cumsum(costs, dtype=np.float64) - costs + (flow.work_ns - int(costs.sum()))
+        own = np.concatenate((before[:1] if len(costs) else [float(flow.work_ns)], before + cost_ns))
+        late = self._starts_ns(flow, own, now_ns)
+        late[0] += now_ns + cost_ns - due_ns
+        late[1:] += costs - (deadlines - now_ns)
+        pushed = late[1:] > 0
+        if pushed.any():  # one that is late anyway is nobody's fault
+            alone = self._starts_ns(flow, before[pushed], now_ns) + costs[pushed] <= deadlines[pushed] - now_ns
+            late[1:][pushed] *= alone
+        return max(0, ceil(float(late.max())))
+
+    def _starts_ns(self, flow: Flow[T], own_ns: Floats, now_ns: int) -> Floats:
+        """At latest how long after now jobs start that have `own_ns` (n,) of their tenant's work before them."""
+        others = [other for other in self._flows.values() if other is not flow and other.work_ns]
+        ahead = own_ns + others_ahead(flow.tag, flow.weight, others, own_ns) if others else own_ns
+        return starts_ns(ahead, self._free_ns(now_ns), now_ns)
+
+    def _free_ns(self, now_ns: int) -> list[int]:
+        busy = [run.end_ns for run in self._busy]
+        return busy + [now_ns] * max(0, self.servers - len(busy))
+
+    def _flow(self, tenant: str) -> Flow[T]:
+        """A tenant that comes (back) begins at the virtual time: what it left unused is not saved up."""
+        flow = self._flows.get(tenant)
+        if flow is None:
+            flow = Flow(tenant, self._weights.get(tenant, 1.0))
+        if not len(flow):
+            flow.tag = max(flow.tag, self._virtual)
+        return flow
+
+    def _fullest(self) -> Flow[T]:
+        return max((flow for flow in self._flows.values() if len(flow)), key=lambda flow: flow.end_tag)
+
+    def _next(self, skip: Collection[Hashable]) -> Entry[T] | None:
+        heads = [flow.first for flow in self._flows.values() if len(flow)]
+        free = [head for head in heads if head.key not in skip] if skip else heads
+        return min(free, key=lambda head: (head.flow.tag, head.deadline_ns, head.number), default=None)
+
+    def _waits(self, entry: Entry[T]) -> bool:
+        return self._waiting.get(entry.id) is entry
+
+    def _put(self, entry: Entry[T], place: int) -> None:
+        self._count += 1
+        if entry.flow.tenant not in self._flows:
+            self._forget_spent()
+            self._flows[entry.flow.tenant] = entry.flow
+        entry.flow.insert(place, entry)
+        self._waiting[entry.id] = entry
+        insort(self._keys.setdefault(entry.key, []), (entry.deadline_ns, entry.number, entry))
+        heapq.heappush(self._latest, (entry.latest_start_ns, entry.number, entry))
+
+    def _take(self, entry: Entry[T]) -> Entry[T]:
+        entry.flow.remove(entry)
+        del self._waiting[entry.id]
+        same = self._keys[entry.key]
+        del same[bisect_left(same, (entry.deadline_ns, entry.number))]
+        if not same:
+            del self._keys[entry.key]
+        if len(self._latest) > 2 * len(self._waiting) + 64:  # what left by other doors would be held until it expired
+            self._latest = [each for each in self._latest if self._waits(each[2])]
+            heapq.heapify(self._latest)
+        return entry
+
+    def _forget_spent(self) -> None:
+        """Let go of tenants that have nothing waiting and no service ahead of the others'."""
+        spent = [name for name, flow in self._flows.items() if not len(flow) and flow.tag <= self._virtual]
+        for name in spent:
+            del self._flows[name]
+
+    def __repr__(self) -> str:
+        return (
+            f"<FairQueue waiting={len(self)} running={self.running} tenants={len(self._flows)} closed={self.closed}>"
+        )
