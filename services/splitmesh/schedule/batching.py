@@ -2,9 +2,9 @@
 
 A key is all that must agree for jobs to share a run: model, cut, shape and version. A batch closes at the latest at
 `d_min - l(b) - margin`: the earliest deadline in it, less the 95th percentile of the run time at its size. Before
-that it closes as soon as a server is free, as a batch in Clipper does (Crankshaw et al., NSDI 2017, 4.3): while all
-are busy, batches fill by themselves. A free server is left waiting only where the next job, by the gaps of late, comes
-so soon that those in the batch and it end earlier on average than one after the other (`pays_ns`).
+that it closes as soon as a server is free, as in Clipper (Crankshaw et al., NSDI 2017, 4.3): while all are busy,
+batches fill by themselves. A free server is left waiting only where the next job, by the gaps of late, comes so soon
+that those in the batch and it end earlier on average than one after the other (`pays_ns`).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
-from math import ceil
+from itertools import islice
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -38,7 +38,7 @@ T = TypeVar("T")
 class Head:
     """The job that is next in fair order, and what could run along with it.
 
-    deadlines_ns: its own, then those of all that wait under the same key, earliest first.
+    deadlines_ns: its own, then those of others that wait under the same key, earliest first.
     """
 
     id: str
@@ -154,8 +154,7 @@ class FairQueue(Generic[T]):
         first = self._next(skip) if len(self._busy) < self.servers else None
         if first is None:
             return [], expired
-        others = (entry for _, _, entry in self._keys[first.key] if entry is not first)
-        batch = [first, *(entry for entry, _ in zip(others, range(size - 1), strict=False))]
+        batch = self._together(first, size)
         alone_ns = sum(entry.cost_ns for entry in batch)
         total_ns = alone_ns if cost_ns is None else cost_ns
         self._virtual = max(self._virtual, first.flow.tag)
@@ -169,13 +168,16 @@ class FairQueue(Generic[T]):
         self._busy.append(run)
         return [entry.item for entry in batch], expired
 
-    def head(self, skip: Collection[Hashable] = ()) -> Head | None:
-        """What `pop_batch` would begin with; None: nothing waits under a key that is not in `skip`."""
+    def head(self, most: int = 1, *, skip: Collection[Hashable] = ()) -> Head | None:
+        """What `pop_batch` would take of at most `most`; None: nothing waits under a key that is not in `skip`."""
         first = self._next(skip)
         if first is None:
             return None
-        others = [deadline for deadline, _, entry in self._keys[first.key] if entry is not first]
-        return Head(first.id, first.key, (first.deadline_ns, *others))
+        return Head(first.id, first.key, tuple(entry.deadline_ns for entry in self._together(first, most)))
+
+    def _together(self, first: Entry[T], most: int) -> list[Entry[T]]:
+        others = (entry for _, _, entry in self._keys[first.key] if entry is not first)
+        return [first, *islice(others, most - 1)]
 
     def expire(self, now_ns: int) -> list[T]:
         """Take out those that can't make it any more, and those that were displaced since."""
@@ -219,9 +221,9 @@ class FairQueue(Generic[T]):
         """How long a job that arrives now would wait at most, behind all others of `tenant`; None: of all."""
         if tenant is None:
             work_ns = sum(flow.work_ns for flow in self._flows.values())
-            return ceil(starts_ns(np.array([float(work_ns)]), self._free_ns(now_ns), now_ns).item())
+            return round(starts_ns(np.array([float(work_ns)]), self._free_ns(now_ns), now_ns).item())
         flow = self._flow(tenant)
-        return ceil(self._starts_ns(flow, np.array([float(flow.work_ns)]), now_ns).item())
+        return round(self._starts_ns(flow, np.array([float(flow.work_ns)]), now_ns).item())
 
     def _late_ns(self, flow: Flow[T], place: int, due_ns: int, cost_ns: int, now_ns: int) -> int:
         """By how much a newcomer, or one of its tenant that it would push aside, would be late; 0: nobody."""
@@ -235,7 +237,7 @@ class FairQueue(Generic[T]):
         if pushed.any():  # one that is late anyway is nobody's fault
             alone = self._starts_ns(flow, before[pushed], now_ns) + costs[pushed] <= deadlines[pushed] - now_ns
             late[1:][pushed] *= alone
-        return max(0, ceil(float(late.max())))
+        return max(0, round(float(late.max())))
 
     def _starts_ns(self, flow: Flow[T], own_ns: Floats, now_ns: int) -> Floats:
         """At latest how long after now jobs start that have `own_ns` (n,) of their tenant's work before them."""

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-_TIE_NS = 1.0
+_TIE_NS = 0.01
 """Virtual starts that differ by no more may be served either way round."""
 _FAR_NS = 1e15
 
