@@ -23,7 +23,9 @@ class Payload:
     """
 
     data: bytes
-    """A codec container for the mesh; for other targets the body as it goes out."""
+    """What the mesh gets: a codec container. For other targets the body as it goes out, unless `raw` is there."""
+    raw: bytes = b""
+    """What a server outside the mesh gets where that differs: a picture's file without the container around it."""
     name: str = ""
     """Where it comes from, for people: "synthetic", a file's name."""
     model: str = ""
@@ -32,6 +34,11 @@ class Payload:
     cut: str = ""
     """Name of the cut whose tensors `data` holds; "": as the URL says."""
     content_type: str = "application/octet-stream"
+
+    @property
+    def body(self) -> bytes:
+        """What goes to a server outside the mesh."""
+        return self.raw or self.data
 
 
 @dataclass(slots=True, eq=False)
