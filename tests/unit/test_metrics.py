@@ -15,7 +15,7 @@ from splitmesh.policy.point import Place
 from splitmesh.telemetry.metrics import Metrics, Reconnected, Side
 
 UNITS = ("seconds", "bytes", "bps", "ratio", "frames", "hits", "misses", "decisions", "errors", "reconnects", "state",
-         "requests", "nacks", "heartbeats", "spans")  # fmt: skip
+         "requests", "nacks", "heartbeats", "spans", "tasks")  # fmt: skip
 
 
 def record(outcome: Outcome, *, latency_ms: float | None = 80.0, hit: bool = True) -> FrameRecord:

@@ -5,6 +5,7 @@ Label values are enums, or names that pass through a `BoundedNames`, so that no 
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from enum import StrEnum
 from functools import cached_property
@@ -58,6 +59,16 @@ class BoundedNames:
             return name
 
 
+def _process_tasks(registry: CollectorRegistry) -> None:
+    """Count the tasks of the loop that this is called in, whenever somebody looks; 0 outside of one."""
+    tasks = Gauge("splitmesh_process_tasks", "asyncio tasks that have not ended", registry=registry)
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
+
+
 class EdgeMetrics:
     """What an edge exposes. Methods may be called from any thread."""
 
@@ -90,6 +101,7 @@ class EdgeMetrics:
             "splitmesh_ring_dropped_frames", "Frames dropped because the capture ring was full", registry=r
         )
         self.in_flight_frames = Gauge("splitmesh_in_flight_frames", "Frames captured and not settled", registry=r)
+        _process_tasks(r)
         self.spans_dropped = Gauge("splitmesh_spans_dropped_spans", "Spans lost to a full or slow disk", registry=r)
         for outcome in Outcome:
             self.frames_total.labels(outcome.value)
@@ -150,6 +162,7 @@ class CloudMetrics:
         self.predicted_wait_seconds = Gauge(
             "splitmesh_predicted_wait_seconds", "Predicted wait of a request that arrives now", registry=r
         )
+        _process_tasks(r)
         self.heartbeats_total = Counter("splitmesh_heartbeats", "Heartbeats published", registry=r)
         self.reconnects_total = Counter("splitmesh_reconnects", "Connections made again", ["what"], registry=r)
 
