@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from splitmesh.bus.base import Message
-from splitmesh.edge.offload import Refused
+from splitmesh.edge.parcel import Refused
 from splitmesh.edge.peers import SILENT_NS, Peers
 from splitmesh.edge.senders import StreamSenders
 from splitmesh.edge.streams import MAX_IDLE_NS, EdgeStream

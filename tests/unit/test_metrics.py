@@ -12,10 +12,10 @@ from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
 from splitmesh.policy.breaker import BreakerState
 from splitmesh.policy.point import Place
-from splitmesh.telemetry.metrics import Metrics, Reconnected, Side
+from splitmesh.telemetry.metrics import Metrics, PoolEvent, Reconnected, Side
 
 UNITS = ("seconds", "bytes", "bps", "ratio", "frames", "hits", "misses", "decisions", "errors", "reconnects", "state",
-         "requests", "nacks", "heartbeats", "spans", "tasks")  # fmt: skip
+         "requests", "nacks", "heartbeats", "spans", "tasks", "events")  # fmt: skip
 
 
 def record(outcome: Outcome, *, latency_ms: float | None = 80.0, hit: bool = True) -> FrameRecord:
@@ -115,3 +115,14 @@ def test_gauges_of_the_edge_show_what_they_were_told() -> None:
     assert value(registry, "splitmesh_uplink_backlog_bytes") == 512
     assert value(registry, "splitmesh_gamma_ratio", side="cloud") == 1.5
     assert value(registry, "splitmesh_reconnects_total", what="broker") == 1
+
+
+def test_what_happens_in_the_pool_is_counted_once_however_often_it_is_told() -> None:
+    metrics = Metrics()
+    for chosen in (3, 3, 5):
+        metrics.edge.pool({PoolEvent.CHOSEN: chosen, PoolEvent.EJECTED: 1})
+    told = {
+        event: metrics.registry.get_sample_value("splitmesh_pool_events_total", {"event": event.value})
+        for event in PoolEvent
+    }
+    assert (told[PoolEvent.CHOSEN], told[PoolEvent.EJECTED], told[PoolEvent.HEDGED]) == (5, 1, 0)

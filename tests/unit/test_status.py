@@ -15,6 +15,7 @@ FULL_EDGE = EdgeStatus(
     {"p50": 80.0, "p95": 120.0, "p99": 149.0}, {"split": 100},
     {"bandwidth_bps": 2e6, "base_ms": 20.0, "backlog_bytes": 9.0}, 1.5e5,
     123456, "half-open", 1.1, 0.9, "connected", "rtsp://***@cam", True,
+    {"chosen": 90, "ejected": 1},
 )  # fmt: skip
 FULL_CLOUD = CloudStatus("w1", ["coco"], 3, 12.5, 1000, {"overloaded": 2}, True, True)
 

@@ -11,7 +11,8 @@ from typing import Any
 from splitmesh.codec.registry import CODECS
 from splitmesh.edge.coding import Coding
 from splitmesh.edge.frame import OpenFrame
-from splitmesh.edge.offload import Offer, Offloader, Parcel, Refused, Reply, Terms
+from splitmesh.edge.offload import Offer, Offloader
+from splitmesh.edge.parcel import Parcel, Refused, Reply, Terms
 from splitmesh.edge.parts import Tensors
 from splitmesh.edge.probes import Probes
 from splitmesh.edge.senders import StreamSenders
@@ -52,6 +53,8 @@ class Offers:
             frame.trace.span("offload", offer.sent_ns, time.monotonic_ns(), {"splitmesh.failed": str(exc)})
             return None
         frame.worker = reply.worker
+        if reply.note:
+            frame.notes.append(reply.note)
         frame.times_ms |= {
             "network": reply.network_ms,
             "worker_queue": reply.times.queue_ms,

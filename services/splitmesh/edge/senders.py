@@ -7,7 +7,8 @@ import time
 from functools import partial
 
 from splitmesh.edge.coding import Coding
-from splitmesh.edge.offload import Offer, Refused, Reply
+from splitmesh.edge.offload import Offer
+from splitmesh.edge.parcel import Refused, Reply
 from splitmesh.edge.peers import Peers
 from splitmesh.edge.streams import EdgeStream, End, StreamFrame
 from splitmesh.errors import BusError, NoResponders

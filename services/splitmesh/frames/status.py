@@ -61,6 +61,8 @@ class EdgeStatus(_Status):
     """As given, without passwords."""
     finished: bool = False
     """True once the source has ended and every frame is settled."""
+    pool: dict[str, int] = field(default_factory=dict)
+    """Requests of the whole run by how their worker was chosen, second ones, ejections; keys as in metrics."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,14 @@ class HedgeBudget:
     def earn(self) -> None:
         self._tokens = min(self._tokens + self._share, _MOST_TOKENS)
 
+    @property
+    def left(self) -> bool:
+        # Fifty times a fiftieth is one, whatever rounding makes of it.
+        return self._tokens >= 1 - 1e-9
+
     def spend(self) -> bool:
         """False: there is none."""
-        # Fifty times a fiftieth is one, whatever rounding makes of it.
-        if self._tokens < 1 - 1e-9:
+        if not self.left:
             return False
         self._tokens -= 1
         return True

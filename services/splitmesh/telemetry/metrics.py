@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 
@@ -33,6 +34,21 @@ class Reconnected(StrEnum):
 
     SOURCE = "source"
     BROKER = "broker"
+
+
+class PoolEvent(StrEnum):
+    """Where a request of an edge went, and what became of the workers that it could go to."""
+
+    CHOSEN = "chosen"
+    """To the worker that was expected to answer soonest."""
+    QUEUE_GROUP = "queue-group"
+    """To whichever worker the broker picks: none was known, or the chosen one had gone."""
+    HOME = "home"
+    """To the worker that has its stream open."""
+    HEDGED = "hedged"
+    """A second time, to another worker."""
+    HEDGE_WON = "hedge-won"
+    EJECTED = "ejected"
 
 
 class RequestOutcome(StrEnum):
@@ -95,6 +111,13 @@ class EdgeMetrics:
         self.uplink_backlog_bytes = Gauge("splitmesh_uplink_backlog_bytes", "Bytes not acknowledged", registry=r)
         self.breaker_state = Gauge("splitmesh_breaker_state", "1 for the breaker's state", ["state"], registry=r)
         self.gamma_ratio = Gauge("splitmesh_gamma_ratio", "Measured over profiled model time", ["side"], registry=r)
+        self.pool_events_total = Counter(
+            "splitmesh_pool_events",
+            "Requests by how their worker was chosen, second requests, workers ejected",
+            ["event"],
+            registry=r,
+        )
+        self._pool_events: dict[PoolEvent, int] = dict.fromkeys(PoolEvent, 0)
         self.decode_errors_total = Counter("splitmesh_decode_errors", "Pictures not decodable", registry=r)
         self.reconnects_total = Counter("splitmesh_reconnects", "Connections made again", ["what"], registry=r)
         self.ring_dropped_frames_total = Counter(
@@ -105,6 +128,8 @@ class EdgeMetrics:
         self.spans_dropped = Gauge("splitmesh_spans_dropped_spans", "Spans lost to a full or slow disk", registry=r)
         for outcome in Outcome:
             self.frames_total.labels(outcome.value)
+        for event in PoolEvent:
+            self.pool_events_total.labels(event.value)
         self.breaker(BreakerState.CLOSED)
 
     def settled(self, record: FrameRecord) -> None:
@@ -129,6 +154,12 @@ class EdgeMetrics:
     def breaker(self, state: BreakerState) -> None:
         for each in BreakerState:
             self.breaker_state.labels(each.value).set(1 if each is state else 0)
+
+    def pool(self, counts: Mapping[PoolEvent, int]) -> None:
+        """`counts`: of the whole run; to be called from one thread."""
+        for event in PoolEvent:
+            self.pool_events_total.labels(event.value).inc(counts.get(event, 0) - self._pool_events[event])
+            self._pool_events[event] = counts.get(event, 0)
 
     def gamma(self, side: Side, ratio: float) -> None:
         self.gamma_ratio.labels(side.value).set(ratio)
