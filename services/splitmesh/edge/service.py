@@ -218,6 +218,8 @@ class EdgeService:
         p.metrics.breaker(p.world.breaker.state)
         p.metrics.gamma(Side.EDGE, p.world.gamma_edge.value)
         p.metrics.gamma(Side.CLOUD, p.world.gamma_cloud)
+        if p.offloader is not None:
+            p.metrics.pool(p.offloader.peers.counts)
         p.metrics.spans_dropped.set(p.tracing.spans_dropped)
         p.metrics.decode_errors_total.inc(stats.decode_errors - self._stats.decode_errors)
         for _ in range(stats.reconnects - self._stats.reconnects):
@@ -245,6 +247,7 @@ class EdgeService:
             breaker=p.world.breaker.state.value,
             gamma_edge=p.world.gamma_edge.value,
             gamma_cloud=p.world.gamma_cloud,
+            pool={str(event): n for event, n in p.offloader.peers.counts.items()} if p.offloader else {},
             broker=broker,
             source=self._source_shown,
             finished=self.finished,
