@@ -92,7 +92,7 @@ def test_the_true_time_is_charged_once_it_is_known() -> None:
         ("b9", 19, 1),
         ("a9", 60, None),  # behind its own four and b's one
         ("a9", 59, 1),
-        ("a9", 20, 10),  # would push a2 beyond its deadline; a3 is late already, since b0 came
+        ("a9", 20, 20),  # would push a3 beyond its deadline, though b0 did so before
         ("a9", 9, 0),  # not even alone: no retry helps
     ],
 )
@@ -104,6 +104,26 @@ def test_admission_is_judged_in_fair_order(id: str, deadline: int, late: int | N
         assert put(q, "b0", 60) is None
     refusal = put(q, id, deadline)
     assert refusal == (None if late is None else Refusal(RefusalReason.LATE, late * MS))
+
+
+@pytest.mark.parametrize(
+    ("tenant", "ends"),
+    [
+        ("a", 80),  # at virtual time 20; until then b, of twice the weight, begins five: at 0, 5, 10, 15, 20
+        ("b", 50),  # at 10; until then a begins two: at 0 and 10
+        ("c", 90),  # at 40; until then the others have begun all that they have: three each
+    ],
+)
+def test_who_has_more_weight_has_less_of_others_before_it(tenant: str, ends: int) -> None:
+    """Behind two of its own; all take 10 ms."""
+    q: FairQueue[str] = FairQueue(100, weights={"a": 1.0, "b": 2.0, "c": 0.5})
+    for other in "ab":
+        for number in range(2 if other == tenant else 3 if tenant == "c" else 8):
+            assert put(q, f"{other}{number}", ends - 2 if other == tenant else 1000) is None
+    if tenant == "c":
+        assert put(q, "c0", ends - 2) is None and put(q, "c1", ends - 2) is None
+    assert put(q, f"{tenant}9", ends - 1) == Refusal(RefusalReason.LATE, MS)
+    assert put(q, f"{tenant}9", ends) is None
 
 
 def test_a_flood_of_one_does_not_keep_others_out_and_alone_it_has_everything() -> None:

@@ -66,17 +66,20 @@ class BatchTimes:
         """l(1), l(2) … l(most). It never falls: a larger batch that took less says that the smaller can too, but
         promises are made for the slower.
 
-        A size that has not run of late has what warm-up said, times how much the next smaller one that ran (else the
-        next larger) takes now of what warm-up said of it.
+        A size that has not run of late has what warm-up said, times what the next smaller one that ran takes now of
+        what warm-up said of it. If none did, it is trusted to take what it took: so smaller batches are tried again
+        where larger ones turn out slow.
         """
-        recent = {size: window.p95_ns(now_ns) for size, window in self._windows.items()}
-        drifts = [(size, taken / self._warm(size)) for size, taken in recent.items() if taken is not None]
+        drift = 1.0
         curve: list[int] = []
-        for size, taken in recent.items():
-            if taken is None:
-                near = max(0, bisect_right(drifts, size, key=lambda drift: drift[0]) - 1)
-                taken = round(self._warm(size) * (drifts[near][1] if drifts else 1.0))
-            curve.append(max(taken, curve[-1]) if curve else taken)
+        for size, window in self._windows.items():
+            warm_ns = self._warm(size)
+            taken_ns = window.p95_ns(now_ns)
+            if taken_ns is None:
+                taken_ns = round(max(1.0, drift * warm_ns))
+            else:
+                drift = taken_ns / warm_ns
+            curve.append(max(taken_ns, curve[-1]) if curve else taken_ns)
         return curve
 
     def _warm(self, size: int) -> float:

@@ -223,21 +223,24 @@ class FairQueue(Generic[T]):
             work_ns = sum(flow.work_ns for flow in self._flows.values())
             return round(starts_ns(np.array([float(work_ns)]), self._free_ns(now_ns), now_ns).item())
         flow = self._flow(tenant)
-        return round(self._starts_ns(flow, np.array([float(flow.work_ns)]), now_ns).item())
+        return round(self._start_ns(flow, flow.work_ns, now_ns))
 
     def _late_ns(self, flow: Flow[T], place: int, due_ns: int, cost_ns: int, now_ns: int) -> int:
         """By how much a newcomer, or one of its tenant that it would push aside, would be late; 0: nobody."""
         costs, deadlines = flow.behind(place)
-        before = np.cumsum(costs, dtype=np.float64) - costs + (flow.work_ns - int(costs.sum()))
-        own = np.concatenate((before[:1] if len(costs) else [float(flow.work_ns)], before + cost_ns))
-        late = self._starts_ns(flow, own, now_ns)
-        late[0] += now_ns + cost_ns - due_ns
-        late[1:] += costs - (deadlines - now_ns)
-        pushed = late[1:] > 0
-        if pushed.any():  # one that is late anyway is nobody's fault
-            alone = self._starts_ns(flow, before[pushed], now_ns) + costs[pushed] <= deadlines[pushed] - now_ns
-            late[1:][pushed] *= alone
-        return max(0, round(float(late.max())))
+        own_ns = flow.work_ns - int(costs.sum())
+        late = self._start_ns(flow, own_ns, now_ns) + cost_ns - (due_ns - now_ns)
+        if len(costs):
+            before = np.cumsum(costs, dtype=np.float64) - costs + own_ns
+            left = deadlines - now_ns - costs
+            pushed = self._starts_ns(flow, before + cost_ns, now_ns) - left
+            if pushed.max() > 0:  # one that is late even if it goes before all others is nobody's fault
+                lost = starts_ns(before, self._free_ns(now_ns), now_ns) > left
+                late = max(late, float(np.where(lost, 0.0, pushed).max()))
+        return max(0, round(late))
+
+    def _start_ns(self, flow: Flow[T], own_ns: float, now_ns: int) -> float:
+        return self._starts_ns(flow, np.array([own_ns], np.float64), now_ns).item()
 
     def _starts_ns(self, flow: Flow[T], own_ns: Floats, now_ns: int) -> Floats:
         """At latest how long after now jobs start that have `own_ns` (n,) of their tenant's work before them."""
