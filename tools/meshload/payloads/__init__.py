@@ -1,24 +1,32 @@
-"""Owns which `--payload` is made by whom. Imports a maker only when it is asked for."""
+"""Owns which `--payload` is made by whom. Imports a maker, and the libraries behind it, only when it is asked for."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable
 
-from meshload.errors import LoadError
-from meshload.target import Payload
+from meshload.payloads.prepared import MAX_FRAMES, MAX_PREPARED_BYTES, Prepared, Terms
+from meshload.payloads.spec import Features, Files, Frames, Spec, Synthetic, parse_spec
 
-KINDS: dict[str, str] = {
-    "synthetic": "meshload.payloads.synthetic:load",
+_MAKERS: dict[type[Spec], str] = {
+    Frames: "meshload.payloads.pictures:frames",
+    Features: "meshload.payloads.features:features",
+    Files: "meshload.payloads.files:files",
+    Synthetic: "meshload.payloads.synthetic:synthetic",
 }
-"""Kind: `module:function`; the function takes what follows the colon ("" without one) and gives the payloads."""
 
 
-def load_payloads(spec: str) -> Sequence[Payload]:
-    """The payloads that requests take in turn, at least one. Raises LoadError."""
-    kind, _, rest = spec.partition(":")
-    if kind not in KINDS:
-        raise LoadError(f"--payload {spec}: there is no payload {kind!r}", advice=f"known: {', '.join(KINDS)}")
-    module, _, function = KINDS[kind].partition(":")
-    payloads: Sequence[Payload] = getattr(importlib.import_module(module), function)(rest)
-    return payloads
+def load_payloads(
+    spec: str, *, model: str = "", limit_bytes: int = MAX_PREPARED_BYTES, limit_frames: int = MAX_FRAMES
+) -> Prepared:
+    """The payloads that requests take in turn, at least one; `meshload.payloads.spec` has the grammar of `spec`.
+
+    model: name or ONNX file of the model to whose input pictures are brought; "": the default one.
+    limit_bytes: of all payloads together. limit_frames: taken of one video.
+    Raises LoadError for what is asked for wrongly, ModelError, SourceError, InferenceError for what is behind it.
+    """
+    asked = parse_spec(spec)
+    drawn = isinstance(asked, Synthetic) and asked.content == "picture"
+    module, _, function = ("meshload.payloads.pictures:drawn" if drawn else _MAKERS[type(asked)]).partition(":")
+    make: Callable[[Spec, str, Terms], Prepared] = getattr(importlib.import_module(module), function)
+    return make(asked, spec, Terms(model, limit_bytes, limit_frames))

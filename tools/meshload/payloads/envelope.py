@@ -2,13 +2,12 @@
 
 A protobuf message is its fields in any order, so that a frame's own fields (id, budget, trace) followed by the
 prepared rest (model, cut, payload) is the message that `splitmesh.wire.requests.InferRequest` would encode, but for
-the order of fields. The payload is copied, never coded again. Measured at 10 kB: 1.3 µs a request against 12 µs.
+the order of fields. The payload is copied, never encoded again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from splitmesh.errors import WireError
 from splitmesh.v1 import infer_pb2 as pb
@@ -16,13 +15,6 @@ from splitmesh.wire.checks import check_sha256, check_size
 from splitmesh.wire.headers import MAX_BUDGET_US, TRACE_BYTES
 from splitmesh.wire.requests import MAX_PAYLOAD_BYTES
 from splitmesh.wire.subjects import check_token
-
-_FRAME_ID: Final = b"\x0a"
-_EDGE_ID: Final = b"\x12"
-_BUDGET: Final = b"\x48"
-_TRACE: Final = bytes((0x52, TRACE_BYTES))
-_STREAM: Final = b"\x5d"
-"""Keys of the fields: number << 3 | wire type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +69,34 @@ class Envelope:
         [0, 600 s]; outside it is brought to the nearer end. trace: 25 bytes or none. edge_id: only where it is not
         the first part of the frame id. stream: 0 for none, at most 2^32 - 1.
         """
-        return stamped(
-            self._fixed, frame_id, budget_us=budget_us, trace=trace, edge_id=edge_id, stream=stream
-        )
+        return stamped(self._fixed, frame_id, budget_us=budget_us, trace=trace, edge_id=edge_id, stream=stream)
 
 
 def stamped(
     fixed: bytes, frame_id: str, *, budget_us: int, trace: bytes = b"", edge_id: str = "", stream: int = 0
 ) -> bytes:
-    """`fixed`, any encoded part of an InferRequest, with a frame's own fields before it. See `Envelope.stamp`."""
+    """`fixed`, any encoded part of an InferRequest, with a frame's own fields before it. See `Envelope.stamp`.
+
+    Keys are a field's number << 3 | its wire type. https://protobuf.dev/programming-guides/encoding/
+    """
     name = frame_id.encode("ascii")
-    parts = [_FRAME_ID, bytes((len(name),)), name]
+    budget_us = 0 if budget_us < 0 else MAX_BUDGET_US if budget_us > MAX_BUDGET_US else budget_us
+    fresh = b"\x0a%c%b\x48%b" % (len(name), name, varint(budget_us))
     if edge_id:
-        edge = edge_id.encode("ascii")
-        parts += (_EDGE_ID, bytes((len(edge),)), edge)
-    parts += (_BUDGET, varint(min(max(budget_us, 0), MAX_BUDGET_US)))
+        fresh += b"\x12%c%b" % (len(edge_id), edge_id.encode("ascii"))
     if trace:
         if len(trace) != TRACE_BYTES:
             raise WireError(f"trace has {len(trace)} bytes, not {TRACE_BYTES}")
-        parts += (_TRACE, trace)
+        fresh += b"\x52\x19" + trace
     if stream:
-        parts += (_STREAM, stream.to_bytes(4, "little"))
-    parts.append(fixed)
-    return b"".join(parts)
+        fresh += b"\x5d" + stream.to_bytes(4, "little")
+    return fresh + fixed
 
 
 def varint(value: int) -> bytes:
     """`value`, not negative, as protobuf writes it: seven bits a byte, the lowest first."""
+    if 0x4000 <= value < 0x20_0000:  # budgets of 16 ms to 2 s
+        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -1,112 +1,83 @@
-"""Owns prepared payloads as a value: what each request brings, made before the first one is sent. Bounded in bytes."""
+"""Owns prepared payloads as a value: what requests bring, made before the first one is sent. Bounded in bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, overload
 
-from meshload.payloads.envelope import Envelope, Work
-from splitmesh.codec.container import parse
-from splitmesh.errors import CodecError, MeshError
-from splitmesh.wire.requests import MAX_PAYLOAD_BYTES
+from meshload.errors import LoadError
+from meshload.target import Payload
 
 MAX_PREPARED_BYTES: Final = 256 * 1024 * 1024
 """Of all payloads together, unless the caller says otherwise."""
+MAX_FRAMES: Final = 300
+"""Of one video, unless the caller says otherwise."""
 
 
-class PayloadError(MeshError):
+class PayloadError(LoadError):
     """A payload can't be prepared; `spec` is what was asked for."""
 
     def __init__(self, message: str, *, spec: str, advice: str = "") -> None:
-        super().__init__(message, advice=advice)
+        super().__init__(f"--payload {spec}: {message}", advice=advice)
         self.spec = spec
 
 
 @dataclass(frozen=True, slots=True)
-class Payload:
-    """content: one codec container for the mesh, or plain bytes. raw: what a server outside the mesh gets: a picture's
-    file without the container around it, else `content` itself."""
+class Terms:
+    """What holds for every kind of payload."""
 
-    content: bytes
-    raw: bytes | memoryview
+    model: str = ""
+    """Name or ONNX file of the model to whose input pictures are brought; "": the default one."""
+    limit_bytes: int = MAX_PREPARED_BYTES
+    limit_frames: int = MAX_FRAMES
 
 
-class Payloads:
-    """At least one payload, taken in turn. work: of which model and cut they are, None where nobody knows."""
+class Prepared(Sequence[Payload]):
+    """At least one payload, to be sent in turn."""
 
-    def __init__(self, payloads: tuple[Payload, ...], *, note: str, work: Work | None = None) -> None:
-        self._payloads = payloads
+    def __init__(self, payloads: Sequence[Payload], *, note: str) -> None:
+        self._payloads = tuple(payloads)
         self.note = note
         """One line for people: what they are, how many, how large."""
-        self.work = work
+
+    @overload
+    def __getitem__(self, index: int) -> Payload: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Payload, ...]: ...
+    def __getitem__(self, index: int | slice) -> Payload | tuple[Payload, ...]:
+        return self._payloads[index]
 
     def __len__(self) -> int:
         return len(self._payloads)
 
-    def __getitem__(self, index: int) -> Payload:
-        """Payload `index` modulo their number."""
-        return self._payloads[index % len(self._payloads)]
-
-    def __iter__(self) -> Iterator[Payload]:
-        return iter(self._payloads)
-
-    @property
-    def bytes(self) -> int:
-        """Of all of them together."""
-        return sum(len(payload.content) for payload in self._payloads)
-
-    def envelopes(self, work: Work | None = None) -> tuple[Envelope, ...]:
-        """Ready mesh requests, one for each payload. work: needed where the payloads know none.
-
-        Raises PayloadError without any, and for a payload that no request may hold.
-        """
-        work = work or self.work
-        if work is None:
-            raise PayloadError(
-                "these payloads do not say of which model they are", spec=self.note, advice="name the model"
-            )
-        largest = max(len(payload.content) for payload in self._payloads)
-        if largest > MAX_PAYLOAD_BYTES:
-            raise PayloadError(
-                f"a payload of {largest} bytes is more than a request of the mesh holds ({MAX_PAYLOAD_BYTES})",
-                spec=self.note,
-                advice="choose a smaller picture or a coarser level",
-            )
-        return tuple(Envelope(work, payload.content) for payload in self._payloads)
+    def __repr__(self) -> str:
+        return f"<Prepared {self.note}>"
 
 
-def gathered(
-    made: Iterable[Payload], *, spec: str, what: str, limit_bytes: int, work: Work | None = None
-) -> Payloads:
-    """Take from `made` as long as all of it stays within `limit_bytes`. what: "frames of clip.mp4 as jpeg-85".
+def gathered(made: Iterable[Payload], *, spec: str, what: str, limit_bytes: int) -> Prepared:
+    """Take from `made` until `limit_bytes` are full. what: "frames of clip.mp4 as jpeg-85".
 
-    Raises PayloadError if there is none, if one is empty, or if the first is larger than the limit by itself.
+    Raises PayloadError if there is none, or if the first is larger than the limit by itself.
     """
     kept: list[Payload] = []
     total, full = 0, False
     for payload in made:
-        if not payload.content:
-            raise PayloadError(f"{what}: payload {len(kept) + 1} is empty", spec=spec)
-        if total + len(payload.content) > limit_bytes:
+        size = len(payload.data) + len(payload.raw)
+        if total + size > limit_bytes:
             full = True
             break
         kept.append(payload)
-        total += len(payload.content)
+        total += size
     if not kept:
         reason = f"the first is larger than the limit of {limit_bytes} bytes" if full else "there are none"
         raise PayloadError(f"{what}: {reason}", spec=spec)
-    sizes = sorted(len(payload.content) for payload in kept)
-    spread = f"{sizes[0]} bytes each" if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]} bytes"
-    note = f"{what}: {len(kept)}, {spread}, {total / len(kept):.0f} on average"
-    if full:
-        note += f"; more than {limit_bytes / 1e6:.0f} MB would not be held, the rest is left out"
-    return Payloads(tuple(kept), note=note, work=work)
+    return Prepared(kept, note=_note(what, [len(each.data) for each in kept], limit_bytes if full else 0))
 
 
-def picture_file(content: bytes) -> memoryview:
-    """The picture's own file (JPEG or WebP) within the container that an edge sends. Raises CodecError for others."""
-    sections = parse(content).sections
-    if len(sections) != 1 or sections[0].name:
-        raise CodecError("the payload holds no picture")
-    return memoryview(sections[0].data)
+def _note(what: str, sizes: list[int], cut_at_bytes: int) -> str:
+    least, most = min(sizes), max(sizes)
+    mean = round(sum(sizes) / len(sizes))
+    spread = f"of {least} bytes" if least == most else f"of {least} to {most} bytes, {mean} on average"
+    left_out = f"; what is beyond {cut_at_bytes / 1e6:g} MB is left out" if cut_at_bytes else ""
+    return f"{what}: {len(sizes)} payload{'s' if len(sizes) > 1 else ''} {spread}{left_out}"
