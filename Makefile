@@ -4,7 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 SOURCES := services tools tests bench
-DURATION ?= 1h
 ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -14,7 +13,7 @@ export PIP_NO_INPUT := 1
 .NOTPARALLEL:
 .PHONY: help setup lab test unit ci lint format type proto proto-write fuzz check-arm check-weights ship-plan integration e2e \
 	bench bench-coders bench-policy bench-ablations bench-fleet bench-lab bench-thin bench-overhead bench-decide bench-track bench-codec bench-codec-speed bench-shift bench-link bench-simlab models-report \
-	soak docs lock lock-upgrade clean
+	chaos soak docs lock lock-upgrade clean
 
 help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,8 +53,11 @@ lock-upgrade: $(STAMP) ## Move every locked package to its newest allowed versio
 lab: $(STAMP) ## Whole mesh on this machine: video, edge, worker, broker, a link that worsens. ARGS='--duration 2m'
 	@$(BIN)/splitmesh lab $(ARGS)
 
-soak: $(STAMP) ## A long lab; fails on a lost frame or growing memory. DURATION=1h
-	@$(BIN)/python tools/soak.py --duration $(DURATION) $(ARGS)
+chaos: $(STAMP) ## Faults struck into a running mesh, twenty times each; half an hour. ARGS='--only kill,stop'
+	@$(BIN)/python -m bench.chaos $(ARGS)
+
+soak: $(STAMP) ## A loaded mesh for 30 minutes; fails on a lost frame or anything that grows. ARGS='--minutes 3'
+	@$(BIN)/python -m bench.soak $(ARGS)
 
 # -- checks -----------------------------------------------------------------------------------------------------
 
