@@ -1,81 +1,113 @@
-"""The soak's judgement: what counts as growth and as a lost frame."""
+"""The soak's judgement: what counts as growth, and what as noise."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
+import numpy as np
 import pytest
+from bench.soak import total
+from bench.soak_report import conclude, growth, table, trends_of
+from bench.soak_trend import MIB, grows, steady, trend
 
-MIB = 2**20
-
-
-@pytest.fixture(scope="module")
-def soak(project: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("soak_tool", project / "tools" / "soak.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+EVERY_S = 5.0
 
 
-def series(*mib: float) -> list[tuple[float, int]]:
-    return [(float(t), int(value * MIB)) for t, value in enumerate(mib)]
+def line(
+    count: int, start: float, per_min: float, noise: float = 0.0, alike: float = 0.0
+) -> list[tuple[float, float]]:
+    """Samples every 5 s along a line; noise of that standard deviation, neighbours alike by a factor."""
+    rng = np.random.default_rng(7)
+    shift, samples = 0.0, []
+    for index in range(count):
+        shift = alike * shift + (1 - alike**2) ** 0.5 * noise * float(rng.standard_normal())
+        samples.append((index * EVERY_S, start + per_min * index * EVERY_S / 60 + shift))
+    return samples
+
+
+def test_an_exact_line_is_found_exactly() -> None:
+    found = trend(line(100, 50.0, 3.0))
+    assert found is not None
+    assert found.slope == pytest.approx(3.0) and found.high - found.low < 1e-6
+    assert found.minutes == pytest.approx(99 * EVERY_S / 60) and found.samples == 100
+
+
+def test_the_interval_is_that_of_least_squares_where_samples_are_independent() -> None:
+    from scipy import stats
+
+    samples = line(400, 0.0, 1.0, noise=2.0)
+    found = trend(samples)
+    reference = stats.linregress([t / 60 for t, _ in samples], [v for _, v in samples])
+    assert found is not None and found.slope == pytest.approx(reference.slope)
+    assert (found.high - found.low) / 2 == pytest.approx(stats.t.ppf(0.975, 398) * reference.stderr, rel=0.15)
+
+
+def test_samples_that_are_alike_are_worth_less() -> None:
+    apart, alike = (trend(line(400, 0.0, 0.0, noise=1.0, alike=each)) for each in (0.0, 0.9))
+    assert apart is not None and alike is not None
+    assert alike.high - alike.low > 2 * (apart.high - apart.low)
+
+
+def test_too_few_samples_say_nothing() -> None:
+    assert trend(line(11, 0.0, 1.0)) is None
+
+
+def test_warm_up_is_left_out() -> None:
+    samples = line(121, 0.0, 0.0)
+    assert steady(samples)[0][0] == 60
+    assert steady(samples[:13])[0][0] == 15
+    assert steady([]) == []
 
 
 @pytest.mark.parametrize(
-    ("samples", "faulty"),
+    ("what", "samples", "leaks"),
     [
-        (series(*[50] * 100), False),
-        (series(*[10 + 2 * t for t in range(30)], *[70] * 90), False),
-        (series(*[200 + 0.1 * t for t in range(120)]), False),
-        (series(*[100 + t for t in range(120)]), True),
-        (series(*[100] * 60, *[160] * 60), True),
-        (series(*[10 + 50 * t for t in range(10)]), False),
+        ("rss_bytes", line(120, 100 * MIB, 0.0, noise=MIB), False),
+        ("rss_bytes", line(120, 100 * MIB, 0.5 * MIB, noise=0.1 * MIB), False),
+        ("rss_bytes", line(120, 100 * MIB, 3 * MIB, noise=MIB), True),
+        ("rss_bytes", line(24, 100 * MIB, 2 * MIB, noise=20 * MIB), False),
+        ("fds", line(120, 30, 0.0, noise=1.0), False),
+        ("fds", line(120, 30, 1.0, noise=0.5), True),
+        ("tasks", line(120, 20, 0.1), False),
+        ("threads", line(120, 12, 0.5), True),
     ],
-    ids=["flat", "warm-up", "slow", "leak", "jump", "too short to judge"],
+    ids=["flat", "below the bound", "leak", "all noise", "readers", "descriptors", "one in ten minutes", "threads"],
 )
-def test_growth_after_warm_up_is_a_fault(soak: ModuleType, samples: list[tuple[float, int]], faulty: bool) -> None:
-    lines, faults = soak.verdicts({("edge", 7): samples})
-    assert len(lines) == 1
-    assert bool(faults) is faulty
+def test_growth_beyond_bound_and_chance_is_a_leak(what: str, samples: list[tuple[float, float]], leaks: bool) -> None:
+    found = trend(samples)
+    assert found is not None and grows(what, found) is leaks
 
 
-def test_a_restarted_process_is_judged_on_its_own(soak: ModuleType) -> None:
-    _, faults = soak.verdicts({("cloud", 7): series(*[50] * 60), ("cloud", 9): series(*[300] * 60)})
-    assert faults == []
+def series(per_min_mib: float) -> dict[str, list[dict[str, float]]]:
+    rows = [
+        {"at_s": at_s, "rss_bytes": value * MIB, "threads": 9.0, "fds": 20.0, "tasks": 12.0}
+        for at_s, value in line(100, 80.0, per_min_mib)
+    ]
+    return {
+        "broker": [{k: v for k, v in row.items() if k != "tasks"} for row in rows],
+        "edge-1": rows,
+        "worker-1": rows,
+    }
 
 
-@pytest.mark.parametrize(
-    ("command", "role"),
-    [
-        (["/venv/bin/python", "-m", "splitmesh.cli.main", "edge", "--config", "x"], "edge"),
-        (["/venv/bin/python", "-m", "splitmesh.cli.main", "cloud"], "cloud"),
-        (["/venv/bin/python", "-m", "splitmesh.cli.main", "lab", "--quiet"], None),
-        (["/venv/lib/nats_server/bin/nats-server", "-p", "1"], "broker"),
-        ([], None),
-    ],
-)
-def test_roles(soak: ModuleType, command: list[str], role: str | None) -> None:
-    assert soak.role(command) == role
+def test_a_leak_fails_the_soak_and_names_the_process(tmp_path: Path) -> None:
+    fine = conclude({}, series(0.0), [], tmp_path)
+    assert fine["faults"] == [] and (tmp_path / "soak.png").exists()
+    head, rows = table(fine)
+    assert len(rows) == 3 and all(len(row) == len(head) for row in rows)
+    leaking = growth(trends_of(series(4.0)))
+    assert len(leaking) == 3 and "resident memory of edge-1 grow by 4.00 a minute" in leaking
 
 
-@pytest.mark.parametrize(
-    ("summary", "count"),
-    [
-        ({"conserved": True, "faults": [], "frames": {"captured": 3, "local": 3}}, 0),
-        ({"conserved": False, "faults": ["frame 2 twice"], "frames": {"captured": 3}}, 2),
-        ({}, 1),
-    ],
-)
-def test_lost_frames_are_faults(soak: ModuleType, summary: dict[str, Any], count: int) -> None:
-    assert len(soak.conservation_faults(summary)) == count
+def test_a_soak_that_saw_no_worker_fails(tmp_path: Path) -> None:
+    unseen = {name: rows for name, rows in series(0.0).items() if name != "worker-1"}
+    assert conclude({}, unseen, ["a frame is lost"], tmp_path)["faults"] == [
+        "a frame is lost",
+        "too few samples to judge any worker",
+    ]
 
 
-def test_a_soak_without_a_lab_fails(soak: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert soak.conclude(tmp_path, 1, {}) == 1
-    shown = capsys.readouterr().out
-    assert "the lab ended with status 1" in shown
-    assert "no summary.json" in shown
+def test_sums_over_labels() -> None:
+    page = 'x_sum{model="a",cut="b"} 1.5\nx_sum{model="a",cut="c"} 2.0\nx_sum_other 9\ny_sum 4.0\n'
+    assert total(page, "x_sum") == 3.5
+    assert total(page, "y_sum") == 4.0
