@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from splitmesh.policy.audit import AuditSchedule
 from splitmesh.policy.base import forecast
 from splitmesh.policy.decision import Decision, Observation
 from splitmesh.policy.probe import ProbeSchedule
@@ -62,7 +63,8 @@ class InTurn:
 def test_a_run_of_one_edge_is_what_it_was(
     monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], uplink_bytes: int, digest: str
 ) -> None:
-    monkeypatch.setattr(ProbeSchedule, "due", lambda *_args: False)
+    for schedule in (ProbeSchedule, AuditSchedule):
+        monkeypatch.setattr(schedule, "due", lambda *_args: False)
     result = simulate(SPREAD, InTurn(*names), LINK, HARD, seed=4)
     frames = [(each.outcome.value, each.point, each.latency_ms, each.hit, each.fidelity) for each in result.frames]
     found = hashlib.sha256(repr(frames).encode()).hexdigest()[:16]

@@ -7,6 +7,7 @@ from typing import Any
 
 from splitmesh.edge.device import DeviceJob
 from splitmesh.edge.observer import Foreseen
+from splitmesh.frames.answer import Answer
 from splitmesh.frames.outcome import Outcome
 from splitmesh.media.captured import Captured
 from splitmesh.media.prepare import Prepared
@@ -37,6 +38,8 @@ class OpenFrame:
     foreseen: Foreseen | None = None
     coarser: OperatingPoint | None = None
     """What went instead of `point`: another level, where the link has no room for its own."""
+    unaudited: Answer | None = None
+    """In [0, 1] of the model's input: an answer that the whole model may differ from."""
 
     @property
     def seq(self) -> int:

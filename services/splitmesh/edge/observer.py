@@ -1,17 +1,22 @@
-"""Owns what the edge sees without a model: motion, the tracker, and how far the tracker may be trusted."""
+"""Owns what the edge sees without a model: motion, the tracker, and how far tracker and answers may be trusted."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from splitmesh.errors import InferenceError
 from splitmesh.frames.answer import Answer
 from splitmesh.frames.fidelity import agreement
 from splitmesh.frames.track import Tracker, motion
+from splitmesh.policy.point import OperatingPoint
 from splitmesh.policy.track_fidelity import TELLING, carried
 from splitmesh.policy.world import World
+
+_log = logging.getLogger(__name__)
 
 _AUDIT_INTERVAL_NS = 90_000_000
 """An audit costs some 0.2 ms of a small CPU; ten a second teach as much as thirty."""
@@ -82,6 +87,15 @@ class Observer:
         self._tracker.observe(answer, pts_ns)
         if age_ms != 0:  # else there is a newer one
             self.carried = carried(fidelity)
+
+    def audit(self, sent: OperatingPoint, answer: Answer, reference: Answer, motion_then: float) -> None:
+        """What `sent` gave, and the whole model's answer to that frame: both in [0, 1] of the model's input."""
+        try:
+            agreed = agreement(self._kind, answer, reference)
+        except InferenceError as exc:
+            _log.warning("an answer of %s can't be audited: %s", sent.name, exc)
+        else:
+            self._world.on_audit(sent, agreed, motion_then)
 
     def predict(self, pts_ns: int) -> Answer:
         return self._tracker.predict(pts_ns)

@@ -72,6 +72,7 @@ class Pipeline:
             _log.exception("frame %s failed", frame.frame_id)
             self._settle_tracked(frame, f"unforeseen {type(exc).__name__}")
         await self._offers.maybe_probe(frame)
+        self._maybe_audit(frame)
         frame.give_back()
 
     def abandon(self, frame: OpenFrame) -> None:
@@ -83,7 +84,10 @@ class Pipeline:
     async def _local(self, frame: OpenFrame) -> None:
         job = self._device.full(frame)
         if await self._first(frame, job.done):
-            self._settle_inferred(frame, Outcome.LOCAL, self._device.take(frame, job, "local"))
+            answer = self._device.take(frame, job, "local")
+            self._settle_inferred(frame, Outcome.LOCAL, answer)
+            if frame.point.place is Place.LOCAL and frame.point.variant:
+                frame.unaudited = answer
         else:
             self._settle_tracked(frame, "the local run was late")
             now_ns = time.monotonic_ns()
@@ -201,6 +205,7 @@ class Pipeline:
         reply = self._offers.take(frame, offer)
         if reply is not None:
             self._settle_inferred(frame, outcome, reply.answer)
+            frame.unaudited = reply.answer
         return reply is not None
 
     def _settle_inferred(self, frame: OpenFrame, outcome: Outcome, answer: Answer) -> None:
@@ -222,6 +227,22 @@ class Pipeline:
             self._settlement.settle(frame, Outcome.TRACKED, answer)
         else:
             self._settlement.settle(frame, Outcome.EXPIRED, Answer.empty())
+
+    # -- answers that are held against the whole model's ------------------------------------------------------------
+
+    def _maybe_audit(self, frame: OpenFrame) -> None:
+        """Ride on a settled frame to learn how faithful its answer was, if that is due. Costs the frame nothing."""
+        answer = frame.unaudited
+        job = None if answer is None else self._device.spare(frame)
+        if answer is None or job is None:
+            return
+
+        def compare(done: asyncio.Future[Answer]) -> None:
+            frame.give_back()
+            if not done.cancelled() and done.exception() is None:
+                self._observer.audit(frame.sent, answer, done.result(), frame.motion)
+
+        job.done.add_done_callback(compare)
 
     # -- answers that come too late still refresh the tracker -----------------------------------------------------
 

@@ -117,6 +117,7 @@ class EdgeService:
             track_age_ms=p.observer.age_ms(captured.pts_ns),
             track_carried=p.observer.carried,
         )
+        p.world.on_motion(frame_motion)
         decision = p.policy.decide(world=p.world, seen=seen)
         frame = self._frame(captured, prepared, decision, now_ns, deadline_ns, frame_motion)
         if decision.point.place is not Place.TRACK:

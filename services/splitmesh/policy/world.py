@@ -14,6 +14,7 @@ from splitmesh.errors import ModelError
 from splitmesh.policy.breaker import Breaker
 from splitmesh.policy.decision import Observation
 from splitmesh.policy.estimators import CENSORED, DeviceScale, LatenessEstimator, OnlineQuantile, ScaleEstimator
+from splitmesh.policy.fidelity import MOVING, ContentFidelity
 from splitmesh.policy.link import LinkEstimator
 from splitmesh.policy.moment import MARGIN_MS, Moment
 from splitmesh.policy.payloads import Payloads, at_level
@@ -37,16 +38,31 @@ class RemoteTimes:
         return self.queue_ms + self.decode_ms + self.service_ms + self.postprocess_ms
 
 
+class _Believed:
+    """Operating points as they are believed to be for one kind of content."""
+
+    def __init__(self, points: tuple[OperatingPoint, ...]) -> None:
+        self.points = points
+        self.by_name = {point.name: point for point in points}
+        self.cuts = tuple(point for point in points if point.place is Place.SPLIT)
+        self.pictures = tuple(point for point in points if point.place is Place.FRAME)
+
+
 class World:
-    """`points`: the plan's operating points. Raises ModelError unless "track" and "local" are among them."""
+    """`points`: the plan's operating points. Raises ModelError unless "track" and "local" are among them.
+
+    `points`, `by_name`, `cuts` and `pictures` then give them with the fidelity that is expected of them here and now:
+    the same objects from one call to the next, until an audit or the content's kind makes others of them.
+    """
 
     def __init__(self, points: Sequence[OperatingPoint], *, track_kappa: float, link: LinkEstimator | None = None):
-        self.points = tuple(points)
-        self.by_name = {point.name: point for point in self.points}
-        self.cuts = tuple(point for point in self.points if point.place is Place.SPLIT)
-        self.pictures = tuple(point for point in self.points if point.place is Place.FRAME)
-        if not {"track", "local"} <= self.by_name.keys():
+        self._planned = _Believed(tuple(points))
+        if not {"track", "local"} <= self._planned.by_name.keys():
             raise ModelError("a plan needs the operating points 'track' and 'local'")
+        self.fidelity = ContentFidelity()
+        self._moving = False
+        self._by_content = {False: self._planned, True: self._planned}
+        self._believe()
         self.link = link or LinkEstimator()
         self.breaker = Breaker()
         self.track = TrackFidelity(kappa=track_kappa)
@@ -63,6 +79,26 @@ class World:
         self.last_sample_ns = 0
 
     # -- events ---------------------------------------------------------------------------------------------------
+
+    def on_motion(self, motion: float) -> None:
+        """The frame to be decided next moves so much: of the points, what is believed of such content holds now."""
+        moving = motion >= MOVING
+        if moving is not self._moving:
+            self._moving = moving
+            self._believe()
+
+    def on_audit(self, sent: OperatingPoint, agreed: float, motion: float) -> None:
+        """What answered a frame of that motion at `sent` agreed by `agreed` with the whole model, [0, 1]."""
+        if not self.fidelity.audit(self.planned(sent), agreed, moving=motion >= MOVING):
+            return
+        points = self._planned.points
+        for moving in self._by_content:
+            self._by_content[moving] = _Believed(self.fidelity.believed(points, moving=moving))
+        self._believe()
+
+    def _believe(self) -> None:
+        now = self._by_content[self._moving]
+        self.points, self.by_name, self.cuts, self.pictures = now.points, now.by_name, now.cuts, now.pictures
 
     def on_device(self, measured_ms: float, profiled_ms: float, now_ns: int) -> None:
         """The accelerator ran a part that the plan profiled at `profiled_ms`."""
@@ -163,6 +199,11 @@ class World:
         """Expected size of the next request of `point` on the wire. key: it builds on nothing; None: as it is now."""
         as_key = self.payloads.needs_key(point) if key is None else key
         return self.payloads.message_bytes(point, key=as_key)
+
+    def planned(self, point: OperatingPoint) -> OperatingPoint:
+        """`point` as the plan has it, whatever is believed of it."""
+        known = self._planned.by_name.get(point.name)
+        return point if known is None else at_level(known, point.level, self._planned.points)
 
     def at_level(self, point: OperatingPoint, level: int) -> OperatingPoint:
         """What `point` is expected to be at another level of its stream."""

@@ -1,15 +1,19 @@
 """Owns the edge's accelerator on virtual time: one job at a time, urgent ones first, as `edge.device` has it.
 
 A job that nobody needs any more is skipped if it waits. If it runs, only the part that emulates a slower device is
-cut short: the model's own run can't be.
+cut short: the model's own run can't be. A spare job begins only where nothing else is to be done, and is given up as
+soon as there is.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from functools import partial
 
 from splitmesh.sim.engine import Engine, Signal
+
+Over = Callable[[float, bool], None]
 
 
 class Job:
@@ -36,17 +40,34 @@ class Device:
         self._slowdown = slowdown
         self._waiting: list[tuple[int, int, Job]] = []
         self._running: Job | None = None
+        self._spare: tuple[Job, Over] | None = None
         self._count = 0
 
     def submit(self, *, expected_ms: float, needs_ms: float, urgent: bool = False) -> Job:
+        self._give_way()
         job = Job(self, expected_ms, needs_ms)
         self._count += 1
         heapq.heappush(self._waiting, (0 if urgent else 1, self._count, job))
         self._next()
         return job
 
+    def spare(self, *, expected_ms: float, needs_ms: float, over: Over) -> None:
+        """A job of no frame, for an idle device: the next one ends it. `over` is told how long it ran, and whether it
+        came to its end."""
+        job = self.submit(expected_ms=expected_ms, needs_ms=needs_ms)
+        self._spare = job, over
+
+    def _give_way(self) -> None:
+        if self._spare is not None:
+            (job, over), self._spare = self._spare, None
+            job.cancel()
+            over((self._engine.now_ns - job.started_ns) / 1e6, False)
+
     def backlog_ms(self, now_ns: int, *, urgent: bool = False) -> float:
         """What a job submitted now would wait, from the expected times of the jobs before it."""
+        if self._spare is not None:
+            spare = self._spare[0]
+            return max(0.0, spare.expected_ms / max(self._slowdown, 1.0) - (now_ns - spare.started_ns) / 1e6)
         total = 0.0
         for rank, _, job in self._waiting:
             if not job.cancelled and (rank == 0 or not urgent):
@@ -74,6 +95,9 @@ class Device:
         if job is not self._running:
             return
         self._running = None
+        if self._spare is not None and job is self._spare[0]:
+            over, self._spare = self._spare[1], None
+            over(job.needs_ms, True)
         if not job.cancelled:
             job.done.fire(job.needs_ms)
         self._next()

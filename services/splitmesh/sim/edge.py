@@ -111,8 +111,11 @@ class Edge:
             track_age_ms=self._observer.age_ms(seq),
             track_carried=self._observer.carried,
         )
-        decision = self._policy.decide(world=self._offers.world, seen=seen)
+        world = self._offers.world
+        world.on_motion(motion)
+        decision = self._policy.decide(world=world, seen=seen)
         frame = Frame(seq, captured_ns, now_ns, deadline_ns, motion, decision)
+        frame.truth = self._scenario.true_fidelity(world.planned(decision.point))
         if decision.point.place is not Place.TRACK:
             frame.foreseen = self._observer.foresee(seq)
         self._engine.start(self._pipeline.run(frame))

@@ -35,6 +35,10 @@ class Frame:
     """What went instead of `point`, as the edge believes it."""
     kept: float = 1.0
     """Share of the point's fidelity that what was sent of it has."""
+    truth: float = 1.0
+    """What answers of the point really keep."""
+    unaudited: float | None = None
+    """True fidelity of an answer that the whole model may differ from."""
 
     @property
     def point(self) -> OperatingPoint:
@@ -53,8 +57,8 @@ class Frame:
         return 1.0 if self._here(outcome) else self.sent.fidelity
 
     def true_fidelity(self, outcome: Outcome) -> float:
-        """Of an inferred answer: what the plan says of the point, less what was left out of it."""
-        return 1.0 if self._here(outcome) else self.point.fidelity * self.kept
+        """Of an inferred answer: what those of the point keep, less what was left out of it."""
+        return 1.0 if self._here(outcome) else self.truth * self.kept
 
     def _here(self, outcome: Outcome) -> bool:
         """The model itself ran on the edge in the end."""

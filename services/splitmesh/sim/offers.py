@@ -97,7 +97,8 @@ class Offers:
         if coded.level != point.level:
             point = frame.coarser = self.world.at_level(point, coded.level)
             # All of it is there at that level, whatever was there before.
-            frame.kept = max(coded.kept, point.fidelity / frame.point.fidelity)
+            truly = self._scenario.true_fidelity(self.world.planned(point))
+            frame.kept = max(coded.kept, truly / max(frame.truth, 1e-9))
         part = StreamPart(stream.id, coded.number, coded.base)
         request = door.send(
             str(frame.seq),

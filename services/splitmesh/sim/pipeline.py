@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from splitmesh.frames.outcome import Outcome
+from splitmesh.policy.audit import AuditSchedule
 from splitmesh.policy.estimators import CENSORED
 from splitmesh.policy.fallback import Fallback, choose_fallback
 from splitmesh.policy.point import OperatingPoint, Place
@@ -54,6 +55,7 @@ class Pipeline:
         self._offers = offers
         self._observer = observer
         self._settle = settle
+        self._audits = AuditSchedule()
 
     def run(self, frame: Frame) -> Process:
         handover_ms = self._scenario.handover_ms.get(frame.point.place.value)
@@ -69,6 +71,7 @@ class Pipeline:
             case Place.FRAME:
                 yield from self._frame(frame)
         self._offers.maybe_probe(frame)
+        self._maybe_audit(frame)
 
     # -- the places -----------------------------------------------------------------------------------------------
 
@@ -78,6 +81,8 @@ class Pipeline:
         if (yield from self._first(frame, job.done)):
             self._ran(job, point.edge_ms)
             self._settle_inferred(frame, Outcome.LOCAL)
+            if frame.point.place is Place.LOCAL and point.variant:
+                frame.unaudited = frame.true_fidelity(Outcome.LOCAL)
             return
         self._settle_tracked(frame)
         now_ns = self._engine.now_ns
@@ -174,13 +179,17 @@ class Pipeline:
         """urgent: a resumed tail."""
         spread = self._plan.spread(point)
         z = spread.resume * self._draws.resume_z[frame.seq] if urgent else spread.edge * self._draws.edge_z[frame.seq]
-        factor = self._scenario.edge_slowdown * slowed(self._scenario.edge_bursts, self._engine.now_ns)
-        needs_ms = factor * profiled_ms * math.exp(z)
+        needs_ms = self._slowed(profiled_ms) * math.exp(z)
         expected_ms = self._offers.world.edge_ms(profiled_ms)
         return self._device.submit(expected_ms=expected_ms, needs_ms=needs_ms, urgent=urgent)
 
+    def _slowed(self, profiled_ms: float) -> float:
+        factor = self._scenario.edge_slowdown * slowed(self._scenario.edge_bursts, self._engine.now_ns)
+        return factor * profiled_ms
+
     def _ran(self, job: Job, profiled_ms: float) -> None:
         self._offers.world.on_device(job.needs_ms, profiled_ms, self._engine.now_ns)
+        self._audits.used(job.needs_ms)
 
     def _give_up_head(self, frame: Frame, head: Job) -> None:
         now_ns = self._engine.now_ns
@@ -206,6 +215,7 @@ class Pipeline:
         if reply is None or reply.said is not Said.ANSWER:
             return False
         self._settle_inferred(frame, outcome)
+        frame.unaudited = frame.true_fidelity(outcome)
         return True
 
     def _settle_inferred(self, frame: Frame, outcome: Outcome) -> None:
@@ -221,6 +231,26 @@ class Pipeline:
             self._settle(frame, Outcome.TRACKED, self._observer.tracked(frame.seq))
         else:
             self._settle(frame, Outcome.EXPIRED, 0.0)
+
+    # -- answers that are held against the whole model's ----------------------------------------------------------
+
+    def _maybe_audit(self, frame: Frame) -> None:
+        """As `edge.pipeline` does. Single answers err as luck has it, exponentially about what is true of them."""
+        now_ns, world = self._engine.now_ns, self._offers.world
+        whole_ms = world.by_name["local"].edge_ms
+        expected_ms = world.edge_ms(whole_ms)
+        if frame.unaudited is None or not self._audits.due(now_ns, expected_ms):
+            return
+        if self._device.backlog_ms(now_ns) > 0:
+            return
+        error = (1 - frame.unaudited) * -math.log1p(-self._draws.pick[frame.seq])
+
+        def over(ran_ms: float, whole: bool) -> None:
+            self._audits.spent(ran_ms)
+            if whole:
+                self._offers.world.on_audit(frame.sent, max(0.0, 1 - error), frame.motion)
+
+        self._device.spare(expected_ms=expected_ms, needs_ms=self._slowed(whole_ms), over=over)
 
     # -- answers that come too late still refresh the tracker -----------------------------------------------------
 

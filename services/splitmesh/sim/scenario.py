@@ -9,6 +9,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from splitmesh.errors import SettingsError
+from splitmesh.policy.fidelity import erring
+from splitmesh.policy.point import OperatingPoint
 from splitmesh.settings.units import Outage
 
 
@@ -70,6 +72,8 @@ class Scenario:
     """By codec: encoders take so many times what the plan's profile says. 1 for those that are not named."""
     size_scales: Mapping[str, float] = field(default_factory=dict)
     """By codec: payloads are so many times as large as the plan's mean. 1 for those that are not named."""
+    error_ratios: Mapping[str, float] = field(default_factory=dict)
+    """By codec, else by place: answers err so many times as much as the plan says. 1 for those that are not named."""
     edge_bursts: tuple[Burst, ...] = ()
     worker_bursts: tuple[Burst, ...] = ()
     losses: tuple[Loss, ...] = ()
@@ -102,6 +106,16 @@ class Scenario:
             for codec, scale in getattr(self, name).items():
                 if not 0 < scale < math.inf:
                     raise SettingsError(f"{name} must be above 0, not {scale:g} for {codec}", key=name)
+        for name, ratio in self.error_ratios.items():
+            if not 0 <= ratio < math.inf:
+                raise SettingsError(f"error_ratios must be 0 or more, not {ratio:g} for {name}", key="error_ratios")
+
+    def true_fidelity(self, planned: OperatingPoint) -> float:
+        """What answers of a point really keep that the plan has as `planned`; the whole model's own are exact."""
+        place = planned.place.value
+        return erring(
+            planned.fidelity, self.error_ratios.get(planned.codec or place, self.error_ratios.get(place, 1.0))
+        )
 
     @property
     def frames(self) -> int:
