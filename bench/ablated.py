@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
-from splitmesh.policy import adaptive, world, worth
+from splitmesh.policy import adaptive, sending, world, worth
 from splitmesh.policy.adaptive import Adaptive
 from splitmesh.policy.breaker import Breaker
 from splitmesh.policy.decision import Forecast
@@ -24,11 +24,11 @@ from splitmesh.policy.frames_behind import FramesBehind
 from splitmesh.policy.hold import Hold
 from splitmesh.policy.link import LinkEstimator
 from splitmesh.policy.payloads import Payloads
-from splitmesh.policy.point import OperatingPoint, Place
+from splitmesh.policy.point import OperatingPoint
 from splitmesh.policy.probe import ProbeSchedule
+from splitmesh.policy.sending import Payload, Sending
 from splitmesh.policy.track_fidelity import TrackFidelity
 from splitmesh.policy.world import World
-from splitmesh.policy.worth import Worth
 from splitmesh.sim import pipeline
 from splitmesh.sim.engine import Process
 from splitmesh.sim.frame import Frame
@@ -143,16 +143,16 @@ def _one_certain(self: LatenessEstimator, predicted_ms: float, budget_ms: float,
     return float(predicted_ms <= budget_ms)
 
 
-def _momentary(self: Worth, place: Place, points: Sequence[OperatingPoint], device_backlog_ms: float) -> list[float]:
-    return [f.utility for f in self._once(place, points, device_backlog_ms, key=False)]
+def _momentary(self: Sending, points: Sequence[OperatingPoint]) -> list[Payload]:
+    return self._single(points)
 
 
-def _key_alone(self: Worth, point: OperatingPoint, frames: float, first: float, lasts: float) -> float:
+def _key_alone(self: Sending, point: OperatingPoint, frames: float, first: float, lasts: float) -> float:
     return first
 
 
-def _whole(point: OperatingPoint, key_bytes: float, room_bytes: float) -> tuple[OperatingPoint, float]:
-    return point, 1.0
+def _whole(key_bytes: float, room_bytes: float) -> float:
+    return 1.0
 
 
 _choose = Hold.choose
@@ -193,7 +193,7 @@ def _knows_no_tail(self: World, points: Sequence[OperatingPoint], **named: Any) 
 _NO_RESUME = (
     Swap(pipeline, "choose_fallback", _waits),
     Swap(Pipeline, "_resume", _tracked),
-    Swap(worth, "_RESUMED_FIDELITY", 0.0),
+    Swap(sending, "_RESUMED_FIDELITY", 0.0),
 )
 _NO_TAIL = (*_NO_RESUME, Swap(World, "__init__", _knows_no_tail))
 
@@ -231,15 +231,15 @@ PARTS: Final[dict[str, Part]] = {
     "price: frames behind": Part("0", _returns(FramesBehind, "lost", 0.0)),
     "price: queue of the device": Part("0", (Swap(worth, "_DEVICE_PRICE", 0.0),)),
     "price: queue of the link": Part("0", (Swap(worth, "_LINK_PRICE", 0.0),)),
-    "price: own length": Part("0", (Swap(worth, "_OWN_PRICE", 0.0),)),
-    "freshness": Part("0", (Swap(worth, "_FRESHNESS", 0.0),)),
-    "streams: the long run": Part("as at this moment", (Swap(Worth, "_lasting", _momentary),)),
-    "streams: in use against the long run": Part("as it is now", _returns(Worth, "_better_than_lasting", 0.0)),
-    "streams: mean over a life": Part("the key's own frame", (Swap(Worth, "_mean_over_life", _key_alone),)),
-    "streams: keys in parts": Part("whole", (Swap(worth, "fading_in", _whole),)),
+    "price: own length": Part("0", (Swap(worth, "OWN_PRICE", 0.0), Swap(sending, "OWN_PRICE", 0.0))),
+    "freshness": Part("0", (Swap(worth, "FRESHNESS", 0.0), Swap(sending, "FRESHNESS", 0.0))),
+    "streams: the long run": Part("as at this moment", (Swap(Sending, "_lasting", _momentary),)),
+    "streams: in use against the long run": Part("as it is now", _returns(Sending, "_better_than_lasting", 0.0)),
+    "streams: mean over a life": Part("the key's own frame", (Swap(Sending, "_mean_over_life", _key_alone),)),
+    "streams: keys in parts": Part("whole", (Swap(sending, "part_of_key", _whole),)),
     "streams: one key at a time": Part("any number", _returns(Adaptive, "_awaited", False)),
     "hysteresis": Part("the best each time", (Swap(Hold, "choose", _best_each_time),)),
-    "price: switch": Part("0", (Swap(worth, "_SWITCH_COST", 0.0),)),
+    "price: switch": Part("0", (Swap(sending, "_SWITCH_COST", 0.0),)),
     "probes": Part("none", _returns(ProbeSchedule, "due", False)),
     "breaker": Part("never opens", _returns(Breaker, "_open", None)),
 }

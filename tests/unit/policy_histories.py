@@ -38,7 +38,7 @@ class _History:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._now_ns = 10**12
-        self._world = _world(rng, self._now_ns)
+        self._world = made_up_world(rng, self._now_ns)
         self._policy = Adaptive(uplink_budget_bps=rng.choice(_BUDGETS_BPS), only=rng.choice(_ONLY))
         self._budget_ms = rng.choice((90.0, 150.0, 390.0))
         self._period_ms = rng.choice((33.3, 40.0, 100.0))
@@ -130,7 +130,7 @@ def _points(rng: random.Random) -> tuple[OperatingPoint, ...]:
     return tuple(made)
 
 
-def _world(rng: random.Random, now_ns: int) -> World:
+def made_up_world(rng: random.Random, now_ns: int) -> World:
     link = LinkEstimator(bandwidth_bps=10 ** rng.uniform(4.5, 8), base_ms=rng.uniform(1, 60))
     world = World(_points(rng), track_kappa=rng.uniform(1, 80), link=link)
     remote = [point for point in world.points if point.remote]

@@ -17,6 +17,7 @@ from splitmesh.policy.payloads import (
     at_level,
     coarser_at_will,
     fading_in,
+    part_of_key,
     same_stream,
 )
 from splitmesh.policy.point import OperatingPoint, Place
@@ -156,9 +157,8 @@ def test_the_more_parts_a_key_comes_in_the_less_it_is_worth() -> None:
 
 
 def test_a_point_fades_in_by_parts() -> None:
-    part, frames = fading_in(FLOW, 5000.0, 1250.0)
-    assert frames == 4 and part.key_bytes == 1250 and part.fidelity == pytest.approx(FLOW.fidelity / 2)
-    assert fading_in(FLOW, 5000.0, 1e6) == (FLOW, 1.0)
+    assert part_of_key(5000.0, 1250.0) == 0.25 and part_of_key(5000.0, 1e6) == 1.0
+    assert fading_in(0.9, 0.25) == pytest.approx(0.45) and fading_in(0.9, 1.0) == 0.9
     assert coarser_at_will(FLOW) and not coarser_at_will(PICTURE) and not coarser_at_will(ALONE)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 from splitmesh.policy.decision import Decision, Forecast, Observation
 from splitmesh.policy.hold import Hold
@@ -19,6 +20,7 @@ from splitmesh.policy.worth import UplinkBudget, Worth
 _SHOWN = 4
 _STALL_MS = 30.0
 _SPARE_NS = 20_000_000
+_UTILITY = attrgetter("utility")
 
 
 class Adaptive:
@@ -78,7 +80,8 @@ class Adaptive:
         self._pay(best.point, world, seen)
         self._promise(best.point, world, seen)
         others = [f for ranked in (here, *(each[: _SHOWN + 1] for each in remotes.values())) for f in ranked]
-        runners = sorted((f for f in others if f is not best), key=_by_utility)[:_SHOWN]
+        others.sort(key=_UTILITY, reverse=True)  # stable: of equals, what sends nothing stays first
+        runners = [f for f in others[: _SHOWN + 1] if f is not best][:_SHOWN]
         held = ", held by hysteresis" if waits.get(best.point.place) else ""
         return Decision(best, _reason(best, candidates, worth, world) + held + _trouble(world, now), tuple(runners))
 
@@ -124,6 +127,8 @@ class Adaptive:
 
     def _awaited(self, world: World, coming: set[tuple[str, str]]) -> bool:
         """The key of a point in use is under way."""
+        if not coming:
+            return False
         incumbents = [world.by_name.get(hold.incumbent) for hold in self._holds.values()]
         return any(
             point is not None and point.key_bytes and (point.cut, point.codec) in coming for point in incumbents
@@ -150,7 +155,7 @@ def _reason(best: Forecast, ranked: Sequence[Forecast], worth: Worth, world: Wor
         why += f" against {ranked[1].utility:.3f} of {ranked[1].point.name}"
     if best.point.remote and world.payloads.needs_key(best.point):
         key, later = (world.payloads.expected(best.point, key=each) / 1e3 for each in (True, False))
-        frames = worth.entering(best.point)[1]
+        frames = worth.parts_of_key(best.point)
         parts = f" in {math.ceil(frames)} parts" if frames > 1 else ""
         why += f", a key of {key:.1f} kB{parts} first, then {later:.1f} kB a frame"
     return why

@@ -144,28 +144,33 @@ class LatenessEstimator:
         """P(T ≤ budget) for each of the predictions, in [0, 1]."""
         if budget_ms <= 0:
             return [0.0] * len(predicted_ms)
-        steepness = self._PRIOR_STEEPNESS
+        steepness, prior_weight = self._PRIOR_STEEPNESS, self._PRIOR_WEIGHT
         ratios = [(each if each > 1e-3 else 1e-3) / budget_ms for each in predicted_ms]
-        priors = [1 / (1 + ratio**steepness) for ratio in ratios]
         if not self._residuals:
-            return priors
+            return [1 / (1 + ratio**steepness) for ratio in ratios]
         faded = 0.5 ** (max(0, now_ns - self._newest_ns) / self._FADE_NS)
-        prior_weight, total = self._PRIOR_WEIGHT, self._total
-        known = faded * total + prior_weight
-        least, most = self._surely_in, self._surely_late
-        unsure = [ratio for ratio in ratios if least <= ratio <= most]
-        below = iter(self._weights_below(unsure) if unsure else ())
-        made = []
-        for ratio, prior in zip(ratios, priors, strict=True):
-            weight = total if ratio < least else 0.0 if ratio > most else next(below)
-            p = (faded * weight + prior_weight * prior) / known
-            # Rounding may leave a certainty one unit above itself.
-            made.append(p if p < 1.0 else 1.0)
-        return made
+        all_in, least, most = faded * self._total, self._surely_in, self._surely_late
+        known = all_in + prior_weight
+        weights: list[float] = []
+        unsure: list[int] = []
+        for ratio in ratios:
+            weight = prior_weight / (1 + ratio**steepness)
+            if ratio < least:
+                weight += all_in
+            elif ratio <= most:
+                unsure.append(len(weights))
+            weights.append(weight)
+        if unsure:
+            within = self._weights_within([ratios[index] for index in unsure])
+            for index, weight in zip(unsure, within, strict=True):
+                weights[index] += faded * weight
+        # Rounding may leave a certainty one unit above itself.
+        return [weight / known if weight < known else 1.0 for weight in weights]
 
-    def _weights_below(self, ratios: Sequence[float]) -> list[float]:
+    def _weights_within(self, ratios: Sequence[float]) -> list[float]:
         """Weight of the residuals with which T stays within the budget, for each T̂ / budget."""
         # With x = -ln(ratio), 1 / (1 + exp(-k·(x - r))) is exp(-k·r) / (ratio**k + exp(-k·r)).
-        powers = np.array(ratios)[:, np.newaxis] ** self._STEEPNESS
-        weights: list[float] = (1 / (powers + self._odds) @ self._weighted_odds).tolist()
+        steepness = self._STEEPNESS
+        below = np.add.outer([ratio**steepness for ratio in ratios], self._odds)
+        weights: list[float] = np.reciprocal(below, out=below).dot(self._weighted_odds).tolist()
         return weights

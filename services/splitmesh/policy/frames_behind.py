@@ -7,69 +7,88 @@ lose on that course is the price of a choice now. In steady use it is the shadow
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import accumulate
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 _FRAMES = 8
 _DISCOUNT = 0.9
 """Per frame: of later ones less is known."""
-_WEIGHTS = tuple(_DISCOUNT ** (index + 1) for index in range(_FRAMES))
+_POWERS = tuple(_DISCOUNT**index for index in range(_FRAMES))
+_WEIGHTS = tuple(_DISCOUNT * power for power in _POWERS)
+_LEFT = tuple(sum(_WEIGHTS[index:]) for index in range(_FRAMES))
+"""Weight of each frame and those after it."""
 
 
-@dataclass(slots=True)
 class FramesBehind:
-    """Utilities as in `policy.worth`, times in ms."""
+    """Utilities as in `policy.worth`, times in ms.
 
-    period_ms: float
-    without: float
-    """Utility of the best that needs no device."""
-    device_ms: float = 0.0
-    """That the best cut takes of the device."""
-    values: tuple[float, ...] = ()
-    """Its utility where the device is free in `i·step_ms`; beyond the last as there. Empty: there is no cut."""
-    step_ms: float = 1.0
-    _idle: list[float] = field(default_factory=list, init=False)
-    """What those from each of them on get in all, if nothing is queued when it comes: courses end there.
-    Empty: no cut is better than what needs no device."""
-    _totals: dict[float, float] = field(default_factory=dict, init=False)
-    """Of courses by where they began: choices share the one without any of them, and often the device's time too."""
+    without: utility of the best that needs no device. device_ms: that the best cut takes of the device. values: its
+    utility where the device is free in `i·step_ms`; beyond the last as there. Empty: there is no cut.
+    """
 
-    def __post_init__(self) -> None:
-        if self.values and max(self.values) > self.without:
-            sums = list(accumulate(self._course(0.0)))
-            self._idle = [_DISCOUNT**index * sums[-1 - index] for index in range(_FRAMES)]
+    def __init__(
+        self,
+        period_ms: float,
+        without: float,
+        device_ms: float = 0.0,
+        values: Sequence[float] = (),
+        step_ms: float = 1.0,
+    ) -> None:
+        self._period_ms, self._step_ms = period_ms, step_ms
+        self._period, self._device = period_ms / step_ms, device_ms / step_ms
+        self._without = without
+        self._values = values
+        self._rises = [after - before for before, after in pairwise(values)]
+        self._idle: list[float] = []
+        """What those from each of them on get in all, if nothing is queued when it comes: courses end there.
+        Empty: no cut is better than what needs no device."""
+        self._totals: dict[float, float] = {}
+        """Of courses by where they began: choices share the one without them, and often the device's time too."""
+        if values and max(values) > without:
+            self._idle = self._from_idle()
 
     def lost(self, *, backlog_ms: float, device_ms: float) -> float:
         """Utility that they lose in all, if `device_ms` more are promised now, on top of `backlog_ms`."""
         if not self._idle:
             return 0.0
-        left_ms = backlog_ms - self.period_ms
-        return self._total(max(0.0, left_ms)) - self._total(max(0.0, left_ms + device_ms))
+        left_ms = backlog_ms - self._period_ms
+        return self._total(left_ms if left_ms > 0 else 0.0) - self._total(max(0.0, left_ms + device_ms))
 
     def _total(self, backlog_ms: float) -> float:
-        """What they get in all, if that much is queued when the first of them comes."""
-        if backlog_ms not in self._totals:
-            self._totals[backlog_ms] = sum(self._course(backlog_ms / self.step_ms))
-        return self._totals[backlog_ms]
+        """What they get in all, discounted, if that much is queued when the first of them comes."""
+        total = self._totals.get(backlog_ms)
+        if total is None:
+            total = self._totals[backlog_ms] = self._course(backlog_ms / self._step_ms)
+        return total
 
-    def _course(self, backlog: float) -> list[float]:
-        """What each of them gets, discounted, if so many steps are queued when the first comes; in one, once that is
-        known, what all get from one on that finds nothing queued."""
-        values, without, idle, got = self.values, self.without, self._idle, []
-        last, period, device = len(values) - 1, self.period_ms / self.step_ms, self.device_ms / self.step_ms
+    def _course(self, backlog: float) -> float:
+        """As `_total`, the backlog in steps. Once a frame finds nothing queued it is known what is left to get."""
+        values, rises, last, without = self._values, self._rises, len(self._rises), self._without
+        period, with_cut, total = self._period, self._device - self._period, 0.0
         for index, weight in enumerate(_WEIGHTS):
             if backlog <= 0:
-                if idle:
-                    got.append(idle[index])
-                    break
-                backlog = 0.0
+                return total + self._idle[index]
             # Linear between the steps.
             low = int(backlog)
-            cut = values[low] + (backlog - low) * (values[low + 1] - values[low]) if low < last else values[last]
+            cut = values[low] + (backlog - low) * rises[low] if low < last else values[last]
             if cut > without:
-                got.append(weight * cut)
-                backlog += device
+                total += weight * cut
+                backlog += with_cut
             else:
-                got.append(weight * without)
-            backlog -= period
-        return got
+                total += weight * without
+                backlog -= period
+        return total
+
+    def _from_idle(self) -> list[float]:
+        """See `_idle`."""
+        values, last, backlog, got = self._values, len(self._rises), 0.0, []
+        if self._device <= self._period:  # nothing ever queues
+            best = max(values[0], self._without)
+            return [best * left for left in _LEFT]
+        for weight in _WEIGHTS:
+            low = min(int(backlog), last)
+            cut = values[low] + (backlog - low) * self._rises[low] if low < last else values[last]
+            got.append(weight * max(cut, self._without))
+            taken = self._device if cut > self._without else 0.0
+            backlog = max(0.0, backlog + taken - self._period)
+        return [power * total for power, total in zip(_POWERS, reversed(list(accumulate(got))), strict=True)]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from splitmesh.policy.point import OperatingPoint, Place
@@ -56,27 +56,10 @@ class Moment:
             return TRACK_MS
         if point.place is Place.LOCAL:
             return device_backlog_ms + self.gamma_edge * point.edge_ms
-        return self.all_predicted_ms((point,), (message_bytes,), (device_backlog_ms,))[0]
-
-    def all_predicted_ms(
-        self, points: Sequence[OperatingPoint], message_bytes: Sequence[float], device_backlogs_ms: Sequence[float]
-    ) -> list[float]:
-        """`predicted_ms` of each of some remote points, behind a backlog of its own."""
-        gamma_edge, gamma_cloud, cloud_wait_ms = self.gamma_edge, self.gamma_cloud, self.cloud_wait_ms
-        base_ms, ms_per_byte, link_backlog_ms = self.base_ms, self.ms_per_byte, self.link_backlog_ms
-        gamma_encode, stalled = self.gamma_encode, self.stalled_ms > 0
-        gamma_others, made = gamma_encode[""], []
-        for point, size, device_backlog_ms in zip(points, message_bytes, device_backlogs_ms, strict=True):
-            lead_ms = gamma_encode.get(point.codec, gamma_others) * point.encode_ms
-            if point.place is Place.SPLIT:
-                lead_ms += device_backlog_ms + gamma_edge * point.edge_ms
-            wait_ms = link_backlog_ms
-            # What is under way goes on draining while the edge still computes, unless it is stuck.
-            if not stalled:
-                wait_ms = wait_ms - lead_ms if wait_ms > lead_ms else 0.0
-            crossing_ms = wait_ms + size * ms_per_byte + base_ms
-            made.append(lead_ms + crossing_ms + cloud_wait_ms + gamma_cloud * (point.decode_ms + point.cloud_ms))
-        return made
+        lead_ms = self.lead_ms(point, device_backlog_ms) if point.place is Place.SPLIT else self._encode_ms(point)
+        # What is under way goes on draining while the edge still computes, unless it is stuck.
+        wait_ms = self.link_backlog_ms if self.stalled_ms > 0 else max(0.0, self.link_backlog_ms - lead_ms)
+        return lead_ms + wait_ms + message_bytes * self.ms_per_byte + self.base_ms + self.remote_ms(point)
 
     def room_bytes(self, point: OperatingPoint, due_ms: float, *, around_bytes: float, key: bool) -> float:
         """See `World.room_bytes`. around_bytes: what a message adds to its payload."""

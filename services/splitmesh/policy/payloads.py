@@ -100,6 +100,19 @@ class Payloads:
             return True
         return point.codec in _KEY_PER_LEVEL and self._levels.get(_stream(point), point.level) != point.level
 
+    def by_need_of_key(self, points: Iterable[OperatingPoint]) -> tuple[list[OperatingPoint], list[OperatingPoint]]:
+        """(those of which `needs_key` is false, those of which it is true)."""
+        plain: list[OperatingPoint] = []
+        keyed: list[OperatingPoint] = []
+        known, per_level, alive = self._references, _KEY_PER_LEVEL, Reference.ALIVE
+        for point in points:
+            # Without a call for most: they have no state, or their stream goes on whatever its level.
+            if not point.key_bytes or (known.get((point.cut, point.codec)) is alive and point.codec not in per_level):
+                plain.append(point)
+            else:
+                (keyed if self.needs_key(point) else plain).append(point)
+        return plain, keyed
+
     def key_life_frames(self, point: OperatingPoint) -> float:
         """Frames that a key is expected to serve: as many as keys of this stream have served of late."""
         frames, keys = self._sent.get(_stream(point), (_KEY_LIFE_FRAMES, 1.0))
@@ -136,16 +149,15 @@ def coarser_at_will(point: OperatingPoint) -> bool:
     return bool(point.key_bytes) and point.codec not in _KEY_PER_LEVEL
 
 
-def fading_in(point: OperatingPoint, key_bytes: float, room_bytes: float) -> tuple[OperatingPoint, float]:
-    """(`point` as it is while a key of `key_bytes` comes in payloads of `room_bytes`, how many of these it takes).
+def part_of_key(key_bytes: float, room_bytes: float) -> float:
+    """How much of a key of `key_bytes` comes in each payload of `room_bytes`, in (0, 1]; see `coarser_at_will`."""
+    return 1.0 if room_bytes >= key_bytes else room_bytes / key_bytes
 
-    Fidelity goes with the root of the part, a guess on the safe side: a plan of the default detector keeps 0.97 with
-    keys of 4.2 kB and 0.81 with keys of 2.3 kB.
-    """
-    if room_bytes >= key_bytes:
-        return point, 1.0
-    part = room_bytes / key_bytes
-    return replace(point, fidelity=point.fidelity * math.sqrt(part), key_bytes=point.key_bytes * part), 1 / part
+
+def fading_in(fidelity: float, part: float) -> float:
+    """While a key comes in such parts. It goes with the root of the part, a guess on the safe side: a plan of the
+    default detector keeps 0.97 with keys of 4.2 kB and 0.81 with keys of 2.3 kB."""
+    return fidelity * math.sqrt(part)
 
 
 def at_level(point: OperatingPoint, level: int, known: Iterable[OperatingPoint]) -> OperatingPoint:

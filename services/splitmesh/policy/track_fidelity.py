@@ -48,8 +48,10 @@ class TrackFidelity:
             self._add(x, min(1.0, start_loss + 1 - math.exp(-kappa * x)), 4.0)
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=_RECENT)
         """(place in motion and in age, F1), the newest last; see `_place`."""
-        self._kernels = np.zeros((0, 3))
-        """Of each audit at (u, v), the logarithm of its kernel at (x, y) as factors of (1, x, y)."""
+        self._kernels = np.zeros((0, 4))
+        """Of each audit at (u, v), the logarithm of its kernel at (x, y) as factors of `_asked`."""
+        self._asked = np.array((1.0, 0.0, 0.0, 0.0))
+        """(1, x, y, (x² + y²) / 2) of what was asked last."""
         self._scores = np.zeros((2, 0))
         """F1 and 1 of each audit."""
         self._last: tuple[float, float, float] | None = None
@@ -82,15 +84,16 @@ class TrackFidelity:
         if not self._recent or age_ms <= 0:
             return line
         x, y = _place(motion, age_ms)
-        weights = np.exp(self._kernels @ (1.0, x, y) - 0.5 * (x * x + y * y))
-        seen, known = (self._scores @ weights).tolist()
+        self._asked[1:] = x, y, 0.5 * (x * x + y * y)
+        seen, known = self._scores.dot(np.exp(self._kernels.dot(self._asked))).tolist()
         return float((seen + _LINE_WEIGHT * line) / (known + _LINE_WEIGHT))
 
     def _arrange(self) -> None:
         """`exp(-((x - u)² + (y - v)²) / 2)`, the kernel, has `u·x + v·y - (u² + v²) / 2 - (x² + y²) / 2` above."""
         u, v, f1 = np.array(self._recent).T
         age = np.arange(len(f1) - 1, -1, -1)
-        self._kernels = np.stack((age * math.log(_DECAY) - 0.5 * (u * u + v * v), u, v), axis=1)
+        here = age * math.log(_DECAY) - 0.5 * (u * u + v * v)
+        self._kernels = np.stack((here, u, v, np.full_like(u, -1.0)), axis=1)
         self._scores = np.stack((f1, np.ones_like(f1)))
 
     def _add(self, x: float, y: float, weight: float) -> None:
