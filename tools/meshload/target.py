@@ -62,8 +62,8 @@ class Request:
     """W3C trace context in 25 bytes (`splitmesh.wire.headers.trace_bytes`); b"": none."""
     sent_ns: int = field(default=0, init=False)
     """When the engine handed it to the target."""
-    settled: bool = field(default=False, init=False)
-    """The engine's mark that it has counted the request; targets leave it alone."""
+    ticket: int = field(default=0, init=False)
+    """The target's own, to find the request again. The engine leaves it alone."""
 
     def budget_ns(self, now_ns: int) -> int:
         """What is left of the deadline, at least 0. Meaningless without a deadline."""
