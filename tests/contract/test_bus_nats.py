@@ -265,6 +265,45 @@ async def test_an_abandoned_flush_does_not_stop_the_reading(broker: EmbeddedServ
         assert not a._client._reading_task.done()
 
 
+async def test_a_message_is_with_the_socket_when_publish_returns(broker: EmbeddedServer) -> None:
+    async with connected(broker.url) as a:
+        sending = a.publish("a.b", b"now")
+        with pytest.raises(StopIteration):
+            sending.send(None)  # it never gives way to another task
+        assert a._client.pending_data_size == 0
+
+
+async def test_messages_with_and_without_headers_keep_their_order(broker: EmbeddedServer) -> None:
+    taken: list[tuple[bytes, str]] = []
+
+    async def sink(message: Message) -> None:
+        taken.append((message.payload, message.headers.get("Kind", "")))
+
+    async with connected(broker.url) as a:
+        await a.subscribe("a.b", sink)
+        for number in range(40):
+            await a.publish("a.b", b"%d" % number, headers={"Kind": "odd"} if number % 2 else None)
+        await until(lambda: len(taken) == 40)
+    assert taken == [(b"%d" % number, "odd" if number % 2 else "") for number in range(40)]
+
+
+async def test_a_subject_that_is_no_text_does_not_stop_the_reading(broker: EmbeddedServer) -> None:
+    taken: list[bytes] = []
+
+    async def sink(message: Message) -> None:
+        taken.append(message.payload)
+
+    async with connected(broker.url) as a:
+        await a.subscribe("a.*", sink)
+        _, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+        writer.write(b"CONNECT {}\r\nPUB a.\xff\xfe 3\r\nodd\r\n")
+        await until(lambda: taken == [b"odd"])
+        await a.publish("a.b", b"next")
+        await until(lambda: taken == [b"odd", b"next"])
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_the_socket_keeps_little_unsent(broker: EmbeddedServer) -> None:
     async with connected(broker.url) as a:
         raw = a._client.link._io_writer.get_extra_info("socket")

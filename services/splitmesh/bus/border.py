@@ -1,4 +1,4 @@
-"""Owns the border to nats-py: its errors become the mesh's, its messages become ours, its URLs are checked."""
+"""Owns the border to nats-py: its errors become the mesh's, the broker's refusals are known, its URLs are checked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import nats.errors
-from nats.aio.msg import Msg
 
 from splitmesh.bus.base import Message
 from splitmesh.bus.rules import BadMessage
@@ -32,12 +31,9 @@ def translated() -> Iterator[None]:
         raise BusUnavailable(f"the broker is not reachable: {exc}") from exc
 
 
-def received(msg: Msg) -> Message | None:
-    """The message, or None if the broker says that nobody listens where we published."""
-    headers = msg.headers or {}
-    if not msg.data and headers.get("Status") == _NO_RESPONDERS:
-        return None
-    return Message(msg.subject, msg.data, headers, msg.reply)
+def unanswerable(message: Message) -> bool:
+    """True if it is the broker that says: nobody listens where we published."""
+    return not message.payload and message.headers.get("Status") == _NO_RESPONDERS
 
 
 def check_url(url: str) -> None:

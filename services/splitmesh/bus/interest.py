@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsInterest
 
-from splitmesh.bus.base import MessageSink
-from splitmesh.bus.border import received
+from splitmesh.bus.base import Message, MessageSink
+from splitmesh.bus.border import unanswerable
 from splitmesh.bus.inlet import Inlet
 from splitmesh.bus.link import LinkClient
 
@@ -37,9 +36,8 @@ class Interest:
         self.client: LinkClient | None = None
         self._end = end
 
-    async def take(self, msg: Msg) -> None:
-        message = received(msg)
-        if message is not None:
+    def take(self, message: Message) -> None:
+        if not unanswerable(message):
             self.inlet.offer(message)
 
     async def unsubscribe(self) -> None:

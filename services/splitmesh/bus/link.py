@@ -1,7 +1,8 @@
 """Owns the TCP side of a NATS connection: a socket that shows its backlog and can't outlive a dead link.
 
 nats-py waits, without limit, for a lost connection's last bytes before it connects again, and stops reading for good
-when an answer to an abandoned ping arrives. Both are put right here and nowhere else.
+when an answer to an abandoned ping arrives. Both are put right here and nowhere else. It also hands every message
+from task to task: here one goes to its taker as soon as it was read, and to the socket as soon as it was made.
 """
 
 from __future__ import annotations
@@ -10,11 +11,18 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import ParseResult
 
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
+
+from splitmesh.bus.base import Message
+
+Take = Callable[[Message], None]
+"""Called on the event loop, in order of arrival; must neither wait nor raise."""
 
 _UNSENT_BYTES = 64 * 1024
 """The kernel takes no more unsent bytes than this, so that the rest shows in `backlog_bytes`."""
@@ -50,6 +58,11 @@ class LinkTransport(TcpTransport):
         """Bytes that the client wrote and the kernel has not taken."""
         return self._io_writer.transport.get_write_buffer_size() if self._io_writer else 0
 
+    def send(self, parts: list[bytes]) -> None:
+        """To the socket, and what it does not take to the backlog."""
+        if self._io_writer is not None:
+            self._io_writer.writelines(parts)
+
     def close(self) -> None:
         if self._io_writer is None:
             return
@@ -75,6 +88,34 @@ class LinkClient(Client):
         super().__init__()
         self.link = LinkTransport()  # type: ignore[no-untyped-call]
         self._transport = self.link
+        self._takers: dict[int, Take] = {}
+
+    async def listen(self, subject: str, queue: str, take: Take) -> Subscription:
+        """Give each message on `subject` to `take`. Renewed after a reconnect, as every subscription is."""
+
+        async def never(_msg: Any) -> None:
+            """What nats-py asks for; our messages don't come by it."""
+
+        number = self._sid + 1
+        self._takers[number] = take
+        try:
+            return await self.subscribe(subject, queue, never)
+        except BaseException:
+            del self._takers[number]
+            raise
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        take = self._takers.get(sid)
+        if take is not None:
+            named = await self._process_headers(headers) if headers else None
+            take(Message(subject.decode(errors="replace"), data, named or {}, reply.decode(errors="replace")))
+
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        if force_flush or not self.is_connected or not self._pending:
+            return await super()._flush_pending(force_flush)
+        parts, self._pending, self._pending_data_size = self._pending, [], 0
+        self.link.send(parts)
+        return None
 
     @property
     def pending_bytes(self) -> int:
@@ -89,6 +130,7 @@ class LinkClient(Client):
         """End it on our side, and don't renew it after a reconnect."""
         interest._stop_processing()
         self._remove_sub(interest._id)
+        self._takers.pop(interest._id, None)
 
     async def _process_pong(self) -> None:
         if self._pongs:

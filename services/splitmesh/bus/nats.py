@@ -15,10 +15,8 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 
-from nats.aio.msg import Msg
-
 from splitmesh.bus.base import Message, MessageSink
-from splitmesh.bus.border import LOST, check_url, received, translated, without_credentials
+from splitmesh.bus.border import LOST, check_url, translated, unanswerable, without_credentials
 from splitmesh.bus.interest import BusState, Interest
 from splitmesh.bus.link import LinkClient
 from splitmesh.bus.replies import Replies, await_reply
@@ -35,7 +33,6 @@ MAX_BACKLOG_BYTES = 8 * 1024 * 1024
 CONFIRM_S = 2.0
 DRAIN_S = 10.0
 _CLIENT_BUFFER_BYTES = 1 << 30  # never reached: MAX_BACKLOG_BYTES refuses first, and refuses without blocking
-_QUEUE_MESSAGES = 16_384
 _ASK_WHY_EVERY_S = 60.0
 
 
@@ -107,7 +104,7 @@ class NatsBus:
 
     async def _adopt(self, client: LinkClient) -> None:
         """Bring our inbox and subscriptions to a fresh client."""
-        await client.subscribe(f"{self._replies.inbox}.*", cb=self._take_reply)
+        await client.listen(f"{self._replies.inbox}.*", "", self._take_reply)
         await self._begin_missing(client)
         self._enter(BusState.CONNECTED)
 
@@ -118,14 +115,11 @@ class NatsBus:
 
     async def _begin_interest(self, client: LinkClient, interest: Interest) -> None:
         interest.client = client
-        interest.nats = await client.subscribe(
-            interest.subject, interest.queue, interest.take, pending_msgs_limit=_QUEUE_MESSAGES
-        )
+        interest.nats = await client.listen(interest.subject, interest.queue, interest.take)
 
-    async def _take_reply(self, msg: Msg) -> None:
-        message = received(msg)
-        if message is None:
-            self._replies.refuse(msg.subject)
+    def _take_reply(self, message: Message) -> None:
+        if unanswerable(message):
+            self._replies.refuse(message.subject)
         else:
             self._replies.settle(message)
 
