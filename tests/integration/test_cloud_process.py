@@ -16,7 +16,7 @@ from cloud_rig import MODEL, ask, until, worker_on
 
 from splitmesh.bus.base import Bus
 from splitmesh.bus.server import EmbeddedServer
-from splitmesh.cloud.command import share_threads
+from splitmesh.cloud.command import open_hosted, share_threads
 from splitmesh.cloud.hosted import Hosted
 from splitmesh.errors import NoResponders
 from splitmesh.frames.answer import Answer
@@ -29,6 +29,18 @@ from splitmesh.wire.messages import InferReply
 def test_threads_are_a_budget(threads: int, shared: tuple[int, int]) -> None:
     assert share_threads(threads) == shared
     assert shared[0] * shared[1] <= threads
+
+
+def test_a_short_run_gets_one_thread_and_leaves_the_others_to_more_requests(bundle: Bundle) -> None:
+    hosted, slots, threads = open_hosted(bundle, threads=5, providers=("cpu",), short_ms=1e6)
+    assert (slots, threads) == (5, 1)
+    assert hosted._parts[""].session.threads == 1
+
+
+def test_a_long_run_is_shared_by_several_threads(bundle: Bundle) -> None:
+    hosted, slots, threads = open_hosted(bundle, threads=5, providers=("cpu",), short_ms=0.0)
+    assert (slots, threads) == (2, 2)
+    assert hosted._parts[""].session.threads == 2
 
 
 @asynccontextmanager

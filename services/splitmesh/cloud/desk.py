@@ -32,8 +32,10 @@ class ReplyDesk:
         self._metrics = metrics
         self._wait_us = wait_us
 
-    async def answer(self, job: Job, run: Executed) -> None:
-        """Raises InferenceError if the answer breaks the wire's rules or is too long, PayloadTooLarge if the broker
+    async def answer(self, job: Job, run: Executed) -> WorkerTimes:
+        """Send it; `account` must follow. The times that it tells.
+
+        Raises InferenceError if the answer breaks the wire's rules or is too long, PayloadTooLarge if the broker
         takes even less.
         """
         request, times = job.request, job.served(run)
@@ -41,16 +43,19 @@ class ReplyDesk:
             raw = self._reply(request, job.seq, run.answer, times).encode()
         except WireError as exc:
             raise InferenceError(f"{request.model} gave an answer that can't be sent: {exc}") from exc
-        if await self.publish(job.reply_to, raw):
-            self.served += 1
-            self._metrics.answered(
-                model=request.model,
-                cut=request.cut,
-                queue_s=times.queue_us / 1e6,
-                decode_s=times.decode_us / 1e6,
-                service_s=times.service_us / 1e6,
-                trace_id=job.trace.trace_id,
-            )
+        self.served += await self.publish(job.reply_to, raw)
+        return times
+
+    def account(self, job: Job, run: Executed, times: WorkerTimes) -> None:
+        """Count and trace an answered request. Only a trace that is exported becomes an exemplar."""
+        self._metrics.answered(
+            model=job.request.model,
+            cut=job.request.cut,
+            queue_s=times.queue_us / 1e6,
+            decode_s=times.decode_us / 1e6,
+            service_s=times.service_us / 1e6,
+            trace_id=job.trace.trace_id if job.trace.head_sampled else None,
+        )
         job.record(run)
         job.trace.finish(time.monotonic_ns(), attributes={"splitmesh.worker": self._worker})
 

@@ -125,22 +125,23 @@ class Hosted:
         return {self.bundle.manifest.input: self._normalizer.normalize(content)}
 
     def warm_up(self) -> dict[str, int]:
-        """Run every part on a grey picture until caches and kernels are warm; cut → nanoseconds of the median run.
+        """Run every part until caches and kernels are warm; cut → nanoseconds of the median run."""
+        return {cut: self.median_ns(cut) for cut in self._parts}
+
+    def median_ns(self, cut: str) -> int:
+        """What it takes to serve a grey picture at `cut`, the median of a few runs.
 
         Tails get what their heads make of it: made-up features could be far from anything the tail can digest.
         """
-        grey = np.full((*self._size, 3), 128, np.uint8)
-        inputs = {self.bundle.manifest.input: self._normalizer.normalize(grey)}
-        medians = {}
-        for cut, part in self._parts.items():
-            if part.expected.shapes:
-                features = open_session(self.bundle.head_path(cut), providers=("cpu",)).run(inputs)
-                payload = encode_features(features, codec="u8zstd", level=8)
-            else:
-                payload = encode_picture(grey, quality=85)
-            runs = [self.execute(cut, partial(self._decode_alone, payload, part)) for _ in range(_WARM_RUNS)]
-            medians[cut] = sorted(run.end_ns - run.start_ns for run in runs)[_WARM_RUNS // 2]
-        return medians
+        grey, part = np.full((*self._size, 3), 128, np.uint8), self._parts[cut]
+        if part.expected.shapes:
+            inputs = {self.bundle.manifest.input: self._normalizer.normalize(grey)}
+            features = open_session(self.bundle.head_path(cut), providers=("cpu",)).run(inputs)
+            payload = encode_features(features, codec="u8zstd", level=8)
+        else:
+            payload = encode_picture(grey, quality=85)
+        runs = [self.execute(cut, partial(self._decode_alone, payload, part)) for _ in range(_WARM_RUNS)]
+        return sorted(run.end_ns - run.start_ns for run in runs)[_WARM_RUNS // 2]
 
     @staticmethod
     def _decode_alone(payload: bytes, part: _Part) -> Content:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from splitmesh.bus.base import Bus, Message, MessageSink, Subscription
 from splitmesh.cloud.desk import ReplyDesk
-from splitmesh.cloud.hosted import Abandoned, Hosted
+from splitmesh.cloud.hosted import Abandoned, Executed, Hosted
 from splitmesh.cloud.intake import Intake
 from splitmesh.cloud.job import Job
 from splitmesh.cloud.pulse import Load, Pulse
@@ -28,7 +28,7 @@ from splitmesh.telemetry.metrics import CloudMetrics
 from splitmesh.telemetry.tracing import Tracing
 from splitmesh.wire import subjects
 from splitmesh.wire.checks import MAX_US
-from splitmesh.wire.messages import Cancel, Nack, NackCode, TableReply
+from splitmesh.wire.messages import Cancel, Nack, NackCode, TableReply, WorkerTimes
 from splitmesh.wire.nacks import nack_for
 from splitmesh.wire.requests import InferRequest, StreamRequest, TableOffer, decode_request
 
@@ -223,7 +223,7 @@ class Worker:
             job, expired = self._queue.pop(time.monotonic_ns())
             if job is not None:
                 self._running[job.id] = job
-                task = asyncio.create_task(self._serve(job), name=f"serve {job.id}")
+                task = asyncio.create_task(self._serve(job, self._execute(job)))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             for late in expired:
@@ -232,15 +232,20 @@ class Worker:
                 self._settle()
                 return
 
-    async def _serve(self, job: Job) -> None:
-        loop = asyncio.get_running_loop()
+    def _execute(self, job: Job) -> asyncio.Future[Executed]:
+        """Begun at once: a thread waits for it."""
+        return asyncio.get_running_loop().run_in_executor(
+            self._executor, job.hosted.execute, job.request.cut, job.decode, lambda: job.abandoned
+        )
+
+    async def _serve(self, job: Job, execution: asyncio.Future[Executed]) -> None:
+        """Reply first, then start the next, then count: nobody waits for what is told about a request."""
+        answered: tuple[Executed, WorkerTimes] | None = None
         try:
-            run = await loop.run_in_executor(
-                self._executor, job.hosted.execute, job.request.cut, job.decode, lambda: job.abandoned
-            )
+            run = await execution
             job.taken.observe(run.end_ns - run.start_ns, time.monotonic_ns())
             self._release(job)
-            await self._desk.answer(job, run)
+            answered = run, await self._desk.answer(job, run)
         except Abandoned as exc:
             self._release(job)
             await self._desk.refuse(job, Nack(NackCode.CANCELLED, exc.message))
@@ -256,6 +261,8 @@ class Worker:
             await self._desk.refuse(job, nack_for(exc))
         finally:
             await self._pump()
+            if answered is not None:
+                self._desk.account(job, *answered)
 
     def _release(self, job: Job) -> None:
         if self._running.pop(job.id, None) is not None:

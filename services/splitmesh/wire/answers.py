@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from splitmesh.errors import FrameShapeError, WireError
@@ -37,11 +39,15 @@ def answer_to_pb(answer: Answer) -> pb.Answer:
         classes=np.ascontiguousarray(answer.classes, "<u2").tobytes(),
         points_per_box=per_box,
         points=np.ascontiguousarray(answer.points, "<f4").tobytes(),
-        tensors=[
-            pb.AnswerTensor(name=name, type=_TYPES[part.dtype], shape=part.shape, data=part.data)
-            for name, part in Tensors.of(answer.tensors).packed().items()
-        ],
+        tensors=_tensors_to_pb(answer.tensors) if answer.tensors else (),
     )
+
+
+def _tensors_to_pb(tensors: Mapping[str, Array]) -> list[pb.AnswerTensor]:
+    return [
+        pb.AnswerTensor(name=name, type=_TYPES[part.dtype], shape=part.shape, data=part.data)
+        for name, part in Tensors.of(tensors).packed().items()
+    ]
 
 
 def answer_from_pb(message: pb.Answer) -> Answer:
@@ -90,7 +96,7 @@ def _check_shape(count: int, per_box: int) -> None:
 
 def _check_values(answer: Answer) -> None:
     for field, values in (("boxes", answer.boxes), ("scores", answer.scores), ("points", answer.points)):
-        if not np.isfinite(values).all():
+        if values.size and not np.isfinite(values).all():
             raise WireError(f"answer.{field} holds NaN or infinity")
     for name, tensor in answer.tensors.items():
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():

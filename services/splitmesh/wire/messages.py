@@ -55,8 +55,10 @@ class WorkerTimes:
     postprocess_us: int = 0
 
     def __post_init__(self) -> None:
-        for field in self.__slots__:
-            check_range(getattr(self, field), field=f"times.{field}", high=MAX_US)
+        check_range(self.queue_us, field="times.queue_us", high=MAX_US)
+        check_range(self.decode_us, field="times.decode_us", high=MAX_US)
+        check_range(self.service_us, field="times.service_us", high=MAX_US)
+        check_range(self.postprocess_us, field="times.postprocess_us", high=MAX_US)
 
 
 @dataclass(frozen=True, slots=True)

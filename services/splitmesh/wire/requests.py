@@ -136,7 +136,7 @@ def decode_request(raw: bytes, headers: Mapping[str, str]) -> InferRequest | Str
     m = parse(pb.InferRequest, raw)
     if m.frame_id or not m.stream:
         return _full(m, headers)
-    return StreamRequest(m.stream, m.seq, m.payload, _budget_us(m, headers), trace_text(m.trace))
+    return StreamRequest(m.stream, m.seq, m.payload, _budget_us(m, headers), trace_text(m.trace) if m.trace else None)
 
 
 def split_frame_id(frame_id: str) -> tuple[str, int]:
@@ -157,7 +157,7 @@ def _full(m: pb.InferRequest, headers: Mapping[str, str]) -> InferRequest:
         m.payload,
         m.probe,
         _budget_us(m, headers),
-        trace_text(m.trace) or header_traceparent(headers),
+        (m.trace and trace_text(m.trace)) or (headers and header_traceparent(headers)) or None,
         m.stream,
     )
 
