@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from splitmesh.schedule.fair import FairQueue
+from splitmesh.schedule.fair_order import other_ahead, others_ahead, start_ns, starts_ns
 
 LONGEST = 20
 WEIGHTS = {"a": 1.0, "b": 1.0, "c": 2.0, "d": 0.5}
@@ -271,3 +274,33 @@ class Conservation(RuleBasedStateMachine):
 
 
 TestConservation = Conservation.TestCase
+
+
+@dataclass(frozen=True)
+class Stands:
+    tag: float
+    weight: float
+    work_ns: int
+    longest_ns: int
+
+
+standing = st.builds(
+    Stands, st.integers(0, 200), st.sampled_from([0.5, 1.0, 2.0]), st.integers(1, 200), st.integers(1, 40)
+)
+
+
+@given(
+    standing,
+    st.lists(standing, max_size=5),
+    st.lists(st.integers(0, 300), min_size=1, max_size=8),
+    st.lists(st.integers(0, 60), min_size=1, max_size=4),
+)
+def test_many_are_judged_as_each_alone(own: Stands, others: list[Stands], before: list[int], free: list[int]) -> None:
+    """The curves, and the same by job."""
+    ahead = others_ahead(own.tag, own.weight, others, np.array(before, np.float64))
+    starts = starts_ns(ahead, free, 20)
+    for own_ns, its_ahead, start in zip(before, ahead, starts, strict=True):
+        assert its_ahead == pytest.approx(other_ahead(own.tag, own.weight, others, own_ns), abs=0.1)
+        assert start == pytest.approx(start_ns(its_ahead, free, 20), abs=0.1)
+        fill = sum(max(0.0, start - max(0, at - 20)) for at in free)
+        assert fill == pytest.approx(its_ahead, abs=0.1 * len(free))

@@ -92,10 +92,18 @@ def test_full_at_first_and_never_more_than_full() -> None:
     bucket.take(3)
     assert bucket.missing_ns(1, 3600 * SECOND) == 0
     bucket.take(3)
+    assert bucket.missing_ns(1, 3600 * SECOND) == 100 * MS
     bucket.take(-5)
     bucket.take(3)
     assert bucket.missing_ns(1, 3600 * SECOND) == 100 * MS
-    assert bucket.missing_ns(1, 0) == 100 * MS  # time that goes back gives nothing
+
+
+def test_time_that_goes_back_gives_nothing() -> None:
+    bucket = TokenBucket(10, 3)
+    bucket.take(3)
+    for now in (SECOND, 0, SECOND, 0, SECOND):
+        bucket.missing_ns(1, now)
+    assert bucket.missing_ns(1, SECOND) == 100 * MS
 
 
 def test_what_is_refused_is_charged_nothing() -> None:

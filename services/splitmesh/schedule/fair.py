@@ -28,7 +28,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from splitmesh.schedule.edf import Refusal, RefusalReason
-from splitmesh.schedule.fair_order import Floats, others_ahead, starts_ns
+from splitmesh.schedule.fair_order import other_ahead, others_ahead, start_ns, starts_ns
 from splitmesh.schedule.flow import Entry, Flow
 
 T = TypeVar("T")
@@ -221,32 +221,36 @@ class FairQueue(Generic[T]):
         """How long a job that arrives now would wait at most, behind all others of `tenant`; None: of all."""
         if tenant is None:
             work_ns = sum(flow.work_ns for flow in self._flows.values())
-            return round(starts_ns(np.array([float(work_ns)]), self._free_ns(now_ns), now_ns).item())
+            return round(start_ns(work_ns, self._free_ns(now_ns), now_ns))
         flow = self._flow(tenant)
         return round(self._start_ns(flow, flow.work_ns, now_ns))
 
     def _late_ns(self, flow: Flow[T], place: int, due_ns: int, cost_ns: int, now_ns: int) -> int:
         """By how much a newcomer, or one of its tenant that it would push aside, would be late; 0: nobody."""
+        if place == len(flow):
+            return max(0, round(self._start_ns(flow, flow.work_ns, now_ns)) + now_ns + cost_ns - due_ns)
         costs, deadlines = flow.behind(place)
-        own_ns = flow.work_ns - int(costs.sum())
-        late = self._start_ns(flow, own_ns, now_ns) + cost_ns - (due_ns - now_ns)
-        if len(costs):
-            before = np.cumsum(costs, dtype=np.float64) - costs + own_ns
-            left = deadlines - now_ns - costs
-            pushed = self._starts_ns(flow, before + cost_ns, now_ns) - left
-            if pushed.max() > 0:  # one that is late even if it goes before all others is nobody's fault
-                lost = starts_ns(before, self._free_ns(now_ns), now_ns) > left
-                late = max(late, float(np.where(lost, 0.0, pushed).max()))
+        ends = np.add.accumulate(costs)
+        own_ns = flow.work_ns - ends[-1].item()
+        late = self._start_ns(flow, own_ns, now_ns) + now_ns + cost_ns - due_ns
+        before = (ends - costs + own_ns).astype(np.float64)
+        left = deadlines - costs - now_ns
+        free_ns, others = self._free_ns(now_ns), self._others(flow)
+        pushed = starts_ns(before + (cost_ns + sum(other.work_ns for other in others)), free_ns, now_ns) - left
+        if pushed.max() > 0:  # late behind all that others have: so look how much of that goes before
+            ahead = others_ahead(flow.tag, flow.weight, others, before + cost_ns)
+            pushed = starts_ns(before + cost_ns + ahead, free_ns, now_ns) - left
+            lost = starts_ns(before, free_ns, now_ns) > left  # late even before all others: nobody's fault
+            late = max(late, float(np.where(lost, 0.0, pushed).max()))
         return max(0, round(late))
 
-    def _start_ns(self, flow: Flow[T], own_ns: float, now_ns: int) -> float:
-        return self._starts_ns(flow, np.array([own_ns], np.float64), now_ns).item()
+    def _start_ns(self, flow: Flow[T], own_ns: int, now_ns: int) -> float:
+        """At latest how long after now a job starts that has `own_ns` of its tenant's work before it."""
+        ahead_ns = own_ns + other_ahead(flow.tag, flow.weight, self._others(flow), own_ns)
+        return start_ns(ahead_ns, self._free_ns(now_ns), now_ns)
 
-    def _starts_ns(self, flow: Flow[T], own_ns: Floats, now_ns: int) -> Floats:
-        """At latest how long after now jobs start that have `own_ns` (n,) of their tenant's work before them."""
-        others = [other for other in self._flows.values() if other is not flow and other.work_ns]
-        ahead = own_ns + others_ahead(flow.tag, flow.weight, others, own_ns) if others else own_ns
-        return starts_ns(ahead, self._free_ns(now_ns), now_ns)
+    def _others(self, flow: Flow[T]) -> list[Flow[T]]:
+        return [other for other in self._flows.values() if other is not flow and other.work_ns]
 
     def _free_ns(self, now_ns: int) -> list[int]:
         busy = [run.end_ns for run in self._busy]

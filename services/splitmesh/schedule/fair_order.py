@@ -7,6 +7,7 @@ comes before it what that tenant can begin up to then: its weight times the virt
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -32,11 +33,21 @@ class Standing(Protocol):
     def longest_ns(self) -> int: ...
 
 
-def others_ahead(tag: float, weight: float, others: Iterable[Standing], own_ns: Floats) -> Floats:
-    """At most how much work of others, ns, is served before a job that has `own_ns` (n,) of its tenant's before it.
+def other_ahead(tag: float, weight: float, others: Iterable[Standing], own_ns: float) -> float:
+    """At most how much work of others, ns, is served before a job that has `own_ns` of its tenant's before it.
 
     tag, weight: of its tenant. others: without it. Follows Goyal, Vin & Cheng, SIGCOMM 1996, section 2.
     """
+    start = tag + own_ns / weight + _TIE_NS / weight
+    ahead = 0.0
+    for other in others:
+        if start >= other.tag:
+            ahead += min(other.work_ns, other.longest_ns + (start - other.tag) * other.weight)
+    return ahead
+
+
+def others_ahead(tag: float, weight: float, others: Iterable[Standing], own_ns: Floats) -> Floats:
+    """`other_ahead` of many jobs of one tenant, with `own_ns` (n,) before them: a curve of straight pieces."""
     level = slope = 0.0
     bends: list[tuple[float, float, float]] = []
     for other in others:
@@ -54,7 +65,7 @@ def others_ahead(tag: float, weight: float, others: Iterable[Standing], own_ns: 
             bends.append((begins, jump, rate))
         bends.append((ends, 0.0, -rate))
     if not bends:
-        return np.full(len(own_ns), level)
+        return np.full_like(own_ns, level)
     return np.interp(own_ns, *_curve(level, slope, sorted(bends)))
 
 
@@ -71,12 +82,22 @@ def _curve(
     return xs, ys
 
 
-def starts_ns(ahead_ns: Floats, free_ns: Sequence[int], now_ns: int) -> Floats:
-    """At latest how long after `now_ns` a job starts that has `ahead_ns` (n,) of work before it.
+def start_ns(ahead_ns: float, free_ns: Sequence[int], now_ns: int) -> float:
+    """At latest how long after `now_ns` a job starts that has `ahead_ns` of work before it.
 
     free_ns: per server, when it is done with what it does now (the past counts as now). Exact for one server; for
     more, no server is idle before the job starts (Graham 1969), so together they have done all that until then.
     """
+    free = sorted(max(0, at - now_ns) for at in free_ns)
+    for servers, (begun, until) in enumerate(pairwise(free), 1):
+        if ahead_ns <= servers * (until - begun):
+            return begun + ahead_ns / servers
+        ahead_ns -= servers * (until - begun)
+    return free[-1] + ahead_ns / len(free)
+
+
+def starts_ns(ahead_ns: Floats, free_ns: Sequence[int], now_ns: int) -> Floats:
+    """`start_ns` of many jobs, with `ahead_ns` (n,) before them."""
     free = sorted(max(0, at - now_ns) for at in free_ns)
     if len(free) == 1:
         return ahead_ns + free[0]

@@ -89,6 +89,5 @@ class Flow(Generic[T]):
         self.tag += service_ns / self.weight
 
     def behind(self, place: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Costs and deadlines, ns, of what waits from `place` on, each (n,), copied."""
-        costs = np.array(self._costs[place:], dtype=np.int64)
-        return costs, np.array(self._deadlines[place:], dtype=np.int64)
+        """Costs and deadlines, ns, of what waits from `place` on, each (n,), copied; n at least 1."""
+        return np.frombuffer(self._costs[place:], np.int64), np.frombuffer(self._deadlines[place:], np.int64)
