@@ -76,6 +76,15 @@ def table(report: Report) -> tuple[Sequence[str], list[tuple[str, ...]]]:
     return head, rows
 
 
+def totals(report: Report) -> str:
+    """Length, load and frames of the run, in a sentence or two."""
+    frames = ", ".join(f"{name} {count}" for name, count in report["counts"].items() if count)
+    busy = ", ".join(f"{share:.0%}" for share in report["busy"])
+    verdict = "Nothing grows." if not report["faults"] else f"Faults: {'; '.join(report['faults'])}."
+    run = f"{report['minutes']:g} minutes, {report['edges']} edges, {report['fps']:.0f} frames/s in all"
+    return f"{run}; one worker after another computed for {busy} of its time. Frames: {frames}. {verdict}"
+
+
 def _span(values: Sequence[float]) -> str:
     return f"{min(values):.0f} … {max(values):.0f}" if values else "–"
 

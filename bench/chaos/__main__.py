@@ -66,7 +66,7 @@ def write(out: Path, name: str, found: Report, *, more: bool, policy: str) -> No
     faults: dict[str, Report] = json.loads(path.read_text())["faults"] if path.exists() else {}
     faults[name] = merged(faults[name], found) if more and name in faults else found
     report = {**setting(policy), "faults": {each: faults[each] for each in FAULTS if each in faults}}
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    path.write_text(json.dumps(report) + "\n")
     draw(report, out / "chaos.png")
 
 

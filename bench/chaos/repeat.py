@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -46,6 +47,8 @@ class Repetition:
     outcomes: dict[str, int] = field(default_factory=dict)
     lost_lines: int = 0
     """Frames without a line; allowed only where the disk under the lines was full."""
+    load: float = 0.0
+    """Processes that wanted to run here in the minute before; where they are more than cores, all takes longer."""
     notes: dict[str, Any] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
@@ -78,6 +81,7 @@ async def strike_once(mesh: Mesh, fault: Fault, rng: random.Random, hold_s: floa
     checked_seq = max((seen.record.seq for seen in mesh.tail.read()), default=0)
     await asyncio.sleep(rng.uniform(0, _MOMENT_S))
     struck = await fault.strike(mesh, rng, hold_s)
+    made.load = os.getloadavg()[0]
     made.held_s, made.notes = (struck.ended_ns - struck.began_ns) / 1e9, struck.notes
     try:
         first = await mesh.recovery(struck.ended_ns, RECOVERY_LIMIT_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 from collections import Counter
@@ -39,6 +40,7 @@ def row(made: Repetition) -> Report:
         "failed": made.failed,
         "outcomes": made.outcomes,
         "lost_lines": made.lost_lines,
+        "load": round(made.load, 1),
         "notes": made.notes,
         "faults": made.faults,
     }
@@ -76,6 +78,7 @@ def setting(policy: str) -> Report:
         "fps": FPS,
         "deadline_ms": DEADLINE_MS,
         "policy": policy or "adaptive among splits without state",
+        "cores": os.cpu_count(),
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
@@ -130,7 +133,11 @@ def totals(report: Report) -> str:
         for each in found["counts"]:
             counts.update(each)
     parts = ", ".join(f"{name} {count}" for name, count in counts.items() if name != "captured" and count)
-    return f"Frames captured in all: {counts['captured']}, that is {parts}."
+    loads = [row["load"] for found in report["faults"].values() for row in found["repetitions"] if "load" in row]
+    machine = f"{report['cores']} cores"
+    if loads:
+        machine += f", load average {statistics.median(loads):.1f} at the median strike, {max(loads):.1f} at most"
+    return f"Frames captured in all: {counts['captured']}, that is {parts}. {machine}, Python {report['python']}."
 
 
 def draw(report: Report, path: Path) -> None:
