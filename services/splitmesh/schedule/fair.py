@@ -9,11 +9,12 @@ What an admitted job may count on, if services take what was predicted:
 
 1. Whatever its own tenant sends later, and whatever is refused, cancelled or dropped: it is in time.
 2. Other tenants' newcomers can make it late only if they are served before it, so only while its tenant has more work
-   waiting for its weight than theirs. It is then dropped before it runs, and said.
-3. None of them can, if it would be in time even behind their full shares: on one server, for a job of a tenant with
-   `own` work before it and virtual start s, if R + own + sum over others n of (L + weight_n * (s - v)) leaves room
-   for it, with R what runs, L the longest job, v the virtual time. A tenant that kept within its share has s = v, so
-   it waits for one job of each other tenant at most, however much they send.
+   waiting for its weight than theirs; the same goes for its place in a full queue. It is then dropped before it runs,
+   and said.
+3. None of them can while it would be in time even behind their full shares: on one server, for a job with `own` work
+   of its tenant before it and virtual start s, while R + own + the sum over others n of (L + weight_n * (s - v)) leaves
+   room for it; R is what runs, L the longest job, v the virtual time. So a tenant that asks for no more than its share
+   is never refused, and waits for what runs and one job of each other tenant at most, however much they send.
 """
 
 from __future__ import annotations
