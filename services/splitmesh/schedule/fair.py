@@ -12,9 +12,10 @@ What an admitted job may count on, if services take what was predicted:
    waiting for its weight than theirs; the same goes for its place in a full queue. It is then dropped before it runs,
    and said.
 3. None of them can while it would be in time even behind their full shares: on one server, for a job with `own` work
-   of its tenant before it and virtual start s, while R + own + the sum over others n of (L + weight_n * (s - v)) leaves
-   room for it; R is what runs, L the longest job, v the virtual time. So a tenant that asks for no more than its share
-   is never refused, and waits for what runs and one job of each other tenant at most, however much they send.
+   of its tenant before it and virtual start s, while R + own + sum over others n of (L + weight_n * (s - v)) leaves
+   room for it; R is what runs, L the longest job, v the virtual time. So a tenant that asks for no more than its
+   share waits for what runs and one job of each other at most, and is not refused if its deadlines leave room for
+   that, however much they send.
 """
 
 from __future__ import annotations
