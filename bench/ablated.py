@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from splitmesh.policy import adaptive, sending, world, worth
 from splitmesh.policy.adaptive import Adaptive
+from splitmesh.policy.audit import AuditSchedule
 from splitmesh.policy.breaker import Breaker
 from splitmesh.policy.decision import Forecast
 from splitmesh.policy.estimators import LatenessEstimator
@@ -224,6 +225,7 @@ PARTS: Final[dict[str, Part]] = {
     "payloads: sizes": Part("as calibrated", (Swap(Payloads, "on_sent", _sent_as_calibrated),)),
     "payloads: a key's life": Part(f"{_LIFE_FRAMES:g} frames", _returns(Payloads, "key_life_frames", _LIFE_FRAMES)),
     "lateness": Part("a step at the prediction", _CERTAIN),
+    "fidelity: audits": Part("as planned", _returns(AuditSchedule, "due", False)),
     "tracker: audits": Part("κ of the plan", _returns(TrackFidelity, "audit", None)),
     "resume from the cut": Part("tracked", _NO_RESUME),
     "resume: only cuts whose tail fits": Part("tracked, any cut", _NO_TAIL),

@@ -39,8 +39,18 @@ PER_SET: Final = 3
 """So many traces of each set, evenly taken."""
 PRESETS: Final = ("lte", "3g", "adsl", "lab-default")
 CALM_S: Final = 30.0
-HITS: Final = ("outage", "short stalls", "link at 3 %", "edge 4× slower", "worker 8× slower", "worker lost")
-"""Each twice in a run, outages and losses for four seconds, the others for two; but stalls are many."""
+PLAN_ERRS: Final = "h264 errs 2.5×"
+HITS: Final = (
+    "outage",
+    "short stalls",
+    "link at 3 %",
+    "edge 4× slower",
+    "worker 8× slower",
+    "worker lost",
+    PLAN_ERRS,
+)
+"""Each twice in a run, outages and losses for four seconds, the others for two; but stalls are many, and the content
+that pictures by h264 keep less of than the plan says is there all the time."""
 HIT_PRESETS: Final = ("lan", "adsl")
 """What is hit, beside one trace of each set."""
 HIT_SLOWDOWN: Final = 6.0
@@ -48,6 +58,7 @@ HIT_S: Final = 20.0
 _HIT_AT_S = (5.0, 13.0)
 _STALLS = tuple(Outage(3.0 + 1.5 * number, 0.15) for number in range(11))
 _EDGE_FACTOR, _WORKER_FACTOR, _LINK_SHARE = 4.0, 8.0, 0.03
+_ERROR_RATIOS = {"h264": 2.5}
 _THOUSANDTHS = 1e3
 
 
@@ -113,6 +124,8 @@ def struck(hit: str, trace: LinkTrace, scenario: Scenario) -> tuple[LinkTrace, S
             return trace, replace(scenario, worker_bursts=bursts)
         case "worker lost":
             return trace, replace(scenario, losses=tuple(Loss(0, at_s, 4.0) for at_s in _HIT_AT_S))
+        case _ if hit == PLAN_ERRS:
+            return trace, replace(scenario, error_ratios=_ERROR_RATIOS)
     raise ValueError(f"nothing that befalls a run is called {hit!r}")
 
 

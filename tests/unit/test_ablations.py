@@ -12,6 +12,7 @@ from bench.ablated import PARTS, Part, Swap, without
 from bench.ablations import (
     HIT_PRESETS,
     HITS,
+    PLAN_ERRS,
     PRESETS,
     Column,
     Run,
@@ -26,6 +27,7 @@ from bench.ablations import (
 
 from splitmesh.cli.bench.policy_links import Links
 from splitmesh.cli.bench.policy_pool import spread_over
+from splitmesh.frames.outcome import Outcome
 from splitmesh.policy.breaker import Breaker
 from splitmesh.provision.link.presets import load_link
 from splitmesh.provision.link.trace import LinkTrace, Step
@@ -36,7 +38,7 @@ from splitmesh.sim.scenario import Burst, Loss, Scenario
 from splitmesh.sim.spread import in_turn
 
 sys.path.append(str(Path(__file__).parent))
-from sim_values import SPREAD, steady
+from sim_values import H264, SPREAD, steady
 
 EVENTFUL = Scenario(
     duration_s=13.0,
@@ -80,7 +82,7 @@ def test_what_is_no_longer_there_cannot_be_taken_out(monkeypatch: pytest.MonkeyP
         pass
 
 
-@pytest.mark.parametrize("hit", HITS)
+@pytest.mark.parametrize("hit", [hit for hit in HITS if hit != PLAN_ERRS])
 def test_what_befalls_a_run_costs_the_policy_something(hit: str) -> None:
     calm = Scenario(duration_s=20.0, edge_slowdown=6.0)
     trace, scenario = struck(hit, steady(8e6), calm)
@@ -89,6 +91,14 @@ def test_what_befalls_a_run_costs_the_policy_something(hit: str) -> None:
     )
     assert sum(struck_result.utilities) < sum(calm_result.utilities) - 2
     assert struck_result.utilities[:70] == pytest.approx(calm_result.utilities[:70])
+
+
+def test_where_the_plan_errs_answers_keep_less_from_the_first_on() -> None:
+    calm = Scenario(duration_s=4.0, edge_slowdown=6.0)
+    trace, scenario = struck(PLAN_ERRS, steady(8e6), calm)
+    runs = [simulate(SPREAD, f"static:{H264.name}", trace, each, seed=0) for each in (scenario, calm)]
+    (kept,), (planned,) = ({each.fidelity for each in run.frames if each.outcome is Outcome.FRAME} for run in runs)
+    assert planned == H264.fidelity and kept == pytest.approx(1 - 2.5 * (1 - planned))
 
 
 def test_nothing_else_can_befall_a_run() -> None:
