@@ -16,6 +16,7 @@ from bench.chaos.verdict import OFFLOADED
 
 _SLICE_S, _SHARE = 0.1, 0.1
 """A slow worker runs for that share of each slice of time."""
+_TURNED_AWAY = ("refused (draining)", "nobody listens")
 _JUMPS_H = (5.0, -7.0, 30.0, -50.0, 0.5, -0.5)
 
 
@@ -156,7 +157,9 @@ async def fill_edge_disk(mesh: Mesh, rng: random.Random, hold_s: float) -> Struc
 
 
 async def rolling_restart(mesh: Mesh, rng: random.Random, hold_s: float) -> Struck:
-    """Every worker in turn: SIGTERM, its orderly end, a new one, ready. Over when the last is."""
+    """Every worker in turn: SIGTERM, its orderly end, a new one, ready. Over when the last is. No frame may be turned
+    away.
+    """
     began_ns = time.monotonic_ns()
     for name in sorted(mesh.workers):
         leaving = mesh.workers[name]
@@ -166,7 +169,12 @@ async def rolling_restart(mesh: Mesh, rng: random.Random, hold_s: float) -> Stru
             mesh.faults.append(f"{name} ended with {leaving.ending()} when asked to drain")
         await mesh.start_worker(name)
         await asyncio.sleep(rng.uniform(0, hold_s))
-    return Struck(began_ns, time.monotonic_ns())
+    ended_ns = time.monotonic_ns()
+    meanwhile = [seen.record for seen in mesh.between(began_ns, ended_ns)]
+    turned_away = [record.seq for record in meanwhile if any(sign in record.note for sign in _TURNED_AWAY)]
+    if turned_away:
+        mesh.faults.append(f"turned away by a worker that drained: frames {turned_away[:10]}")
+    return Struck(began_ns, ended_ns, {"turned_away": len(turned_away)})
 
 
 FAULTS: dict[str, Fault] = {

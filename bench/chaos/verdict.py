@@ -37,8 +37,9 @@ def recovered_at(frames: Iterable[Seen], ended_ns: int) -> Seen | None:
     None: not yet. A frame whose line has not come breaks the row as a miss does.
     """
     row: list[Seen] = []
-    for seen in sorted(frames, key=lambda each: each.record.seq):
-        if seen.captured_ns < ended_ns or not seen.offloaded_in_time:
+    after = (seen for seen in frames if seen.captured_ns >= ended_ns)
+    for seen in sorted(after, key=lambda each: each.record.seq):
+        if not seen.offloaded_in_time:
             row = []
             continue
         if row and seen.record.seq != row[-1].record.seq + 1:
