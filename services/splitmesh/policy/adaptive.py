@@ -46,7 +46,7 @@ class Adaptive:
         awaited = self._awaited(world, coming)
         incumbents = {place: world.by_name.get(hold.incumbent) for place, hold in self._holds.items()}
         worth = Worth(world, now, seen, incumbents=incumbents, budget=self._budget(seen.frame_period_ms))
-        tracks = worth.of_track([p for p in world.points if p.place is Place.TRACK and seen.track_age_ms is not None])
+        tracks = worth.of_track(() if seen.track_age_ms is None else world.tracks)
         pictures = worth.of_pictures(self._choosable(world.pictures, world, now, coming, awaited=awaited))
         # How long the device takes is known once it has run.
         busy = seen.device_backlog_ms > 0 and not world.gamma_edge.samples
@@ -54,7 +54,7 @@ class Adaptive:
         cuts = worth.of_cuts(splits)
         wholes: list[Forecast] = []
         if not (pictures or cuts) or not (self._only or busy):
-            wholes = worth.of_local([point for point in world.points if point.place is Place.LOCAL])
+            wholes = worth.of_local(world.wholes)
         remotes = {Place.SPLIT: sorted(cuts, key=_by_own_utility), Place.FRAME: sorted(pictures, key=_by_own_utility)}
         return self._choose(world, now, seen, worth, remotes, wholes + tracks, awaited=awaited)
 

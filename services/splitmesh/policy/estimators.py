@@ -118,7 +118,7 @@ class LatenessEstimator:
         """Of each residual, when the newest came."""
         self._weighted_odds = np.zeros(0)
         self._total = 0.0
-        self._surely_in, self._surely_late = 0.0, math.inf
+        self._surely_in, self._surely_late = math.inf, math.inf
         """T̂ / budget below and above which all residuals agree."""
 
     def observe(self, actual_ms: float, predicted_ms: float, now_ns: int) -> None:
@@ -145,15 +145,13 @@ class LatenessEstimator:
         if budget_ms <= 0:
             return [0.0] * len(predicted_ms)
         steepness, prior_weight = self._PRIOR_STEEPNESS, self._PRIOR_WEIGHT
-        ratios = [(each if each > 1e-3 else 1e-3) / budget_ms for each in predicted_ms]
-        if not self._residuals:
-            return [1 / (1 + ratio**steepness) for ratio in ratios]
         faded = 0.5 ** (max(0, now_ns - self._newest_ns) / self._FADE_NS)
         all_in, least, most = faded * self._total, self._surely_in, self._surely_late
         known = all_in + prior_weight
         weights: list[float] = []
         unsure: list[int] = []
-        for ratio in ratios:
+        for each in predicted_ms:
+            ratio = (each if each > 1e-3 else 1e-3) / budget_ms
             weight = prior_weight / (1 + ratio**steepness)
             if ratio < least:
                 weight += all_in
@@ -161,11 +159,11 @@ class LatenessEstimator:
                 unsure.append(len(weights))
             weights.append(weight)
         if unsure:
-            within = self._weights_within([ratios[index] for index in unsure])
-            for index, weight in zip(unsure, within, strict=True):
-                weights[index] += faded * weight
-        # Rounding may leave a certainty one unit above itself.
-        return [weight / known if weight < known else 1.0 for weight in weights]
+            ratios = [max(predicted_ms[index], 1e-3) / budget_ms for index in unsure]
+            for index, within in zip(unsure, self._weights_within(ratios), strict=True):
+                # Rounding may leave a certainty one unit above itself.
+                weights[index] = min(weights[index] + faded * within, known)
+        return [weight / known for weight in weights]
 
     def _weights_within(self, ratios: Sequence[float]) -> list[float]:
         """Weight of the residuals with which T stays within the budget, for each T̂ / budget."""

@@ -43,7 +43,7 @@ class FramesBehind:
         """What those from each of them on get in all, if nothing is queued when it comes: courses end there.
         Empty: no cut is better than what needs no device."""
         self._totals: dict[float, float] = {}
-        """Of courses by where they began: choices share the one without them, and often the device's time too."""
+        """Of courses by the ms queued when the first comes: choices share the one without them, and often more."""
         if values and max(values) > without:
             self._idle = self._from_idle()
 
@@ -52,22 +52,19 @@ class FramesBehind:
         if not self._idle:
             return 0.0
         left_ms = backlog_ms - self._period_ms
-        return self._total(left_ms if left_ms > 0 else 0.0) - self._total(max(0.0, left_ms + device_ms))
-
-    def _total(self, backlog_ms: float) -> float:
-        """What they get in all, discounted, if that much is queued when the first of them comes."""
-        total = self._totals.get(backlog_ms)
-        if total is None:
-            total = self._totals[backlog_ms] = self._course(backlog_ms / self._step_ms)
-        return total
+        totals, later_ms = self._totals, left_ms + device_ms
+        for each_ms in (left_ms, later_ms):
+            if each_ms not in totals:
+                totals[each_ms] = self._course(each_ms / self._step_ms)
+        return totals[left_ms] - totals[later_ms]
 
     def _course(self, backlog: float) -> float:
-        """As `_total`, the backlog in steps. Once a frame finds nothing queued it is known what is left to get."""
+        """What they get in all, discounted, if that many steps are queued when the first of them comes."""
         values, rises, last, without = self._values, self._rises, len(self._rises), self._without
         period, with_cut, total = self._period, self._device - self._period, 0.0
-        for index, weight in enumerate(_WEIGHTS):
+        for weight, left in zip(_WEIGHTS, self._idle, strict=True):
             if backlog <= 0:
-                return total + self._idle[index]
+                return total + left
             # Linear between the steps.
             low = int(backlog)
             cut = values[low] + (backlog - low) * rises[low] if low < last else values[last]

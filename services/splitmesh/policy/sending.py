@@ -17,7 +17,7 @@ from operator import itemgetter
 
 from splitmesh.policy.decision import Observation
 from splitmesh.policy.moment import MARGIN_MS, Moment
-from splitmesh.policy.payloads import coarser_at_will, fading_in, part_of_key, same_stream
+from splitmesh.policy.payloads import MESSAGE_BYTES, coarser_at_will, fading_in, part_of_key, same_stream
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.track_fidelity import TRUSTED
 from splitmesh.policy.world import World
@@ -67,6 +67,8 @@ class Sending:
         plain, keyed = world.payloads.by_need_of_key(points)
         self._plain = list(zip(plain, self._single(plain), strict=True))
         self._keyed = list(zip(keyed, self._lasting(keyed), strict=True)) if keyed else []
+        self._longest_ms = max((payload[0] for _, payload in self._plain), default=0.0)
+        """That head and tail of one of these take of the device."""
 
     def any_fits(self) -> bool:
         """With a free device the tail of one at least would fit."""
@@ -76,7 +78,9 @@ class Sending:
     def at(self, device_backlog_ms: float) -> list[Valued]:
         """What each is worth behind that backlog; of cuts, those whose tail still fits then."""
         slack_ms = self._slack_ms(device_backlog_ms)
-        plain = [each for each in self._plain if each[1][0] <= slack_ms]
+        plain = self._plain
+        if self._longest_ms > slack_ms:
+            plain = [each for each in plain if each[1][0] <= slack_ms]
         if self._keyed:
             keyed = [each for each in self._keyed if each[1][0] <= slack_ms]
             return self._with_streams_that_begin(plain, keyed, device_backlog_ms)
@@ -108,7 +112,11 @@ class Sending:
         # With a free device each is as good as behind a backlog or better, and no better than if surely in time.
         least = max(map(_UTILITY, valued), default=-math.inf) - _ROUNDING
         slack_ms = self._slack_ms(0.0)
-        able = [each for each in self._plain if each[1][0] <= slack_ms and each[1][5] + max(each[1][6], 0.0) >= least]
+        able = [
+            (point, payload)
+            for point, payload in self._plain
+            if (payload[5] + payload[6] >= least or payload[5] >= least) and payload[0] <= slack_ms
+        ]
         if len(able) == 1:
             return able[0][0], None, able[0][1]
         valued = self._answers(able, [0.0] * len(able))
@@ -123,27 +131,25 @@ class Sending:
 
     # -- streams --------------------------------------------------------------------------------------------------
 
-    def part_of_key(self, point: OperatingPoint, device_backlog_ms: float) -> float:
-        """That will be in the first payload of its stream, in (0, 1]."""
+    def part_of_key(self, point: OperatingPoint, key_bytes: float, lead_ms: float) -> float:
+        """That will be in the first payload of its stream, in (0, 1]. lead_ms: until that is ready."""
         if not coarser_at_will(point):
             return 1.0
-        due_ms = self._seen.budget_ms - self._now.lead_ms(point, device_backlog_ms)
-        payloads = self._world.payloads
-        room_bytes = self._now.room_bytes(point, due_ms, around_bytes=payloads.around(point, key=True), key=True)
-        return part_of_key(payloads.expected(point, key=True), room_bytes)
+        due_ms = self._seen.budget_ms - lead_ms
+        return part_of_key(key_bytes, self._now.room_bytes(point, due_ms, around_bytes=MESSAGE_BYTES, key=True))
 
     def _beginning(
-        self, points: Sequence[OperatingPoint], device_backlog_ms: float
+        self, keyed: Sequence[tuple[OperatingPoint, Payload]], device_backlog_ms: float
     ) -> tuple[list[Payload], list[float]]:
         """(the first payload of each stream, for how many frames its key comes)."""
-        parts = [self.part_of_key(point, device_backlog_ms) for point in points]
-        payloads = self._world.payloads
-        sizes = [
-            part * payloads.expected(point, key=True) + payloads.around(point, key=True)
-            for point, part in zip(points, parts, strict=True)
-        ]
-        fidelities = [fading_in(point.fidelity, part) for point, part in zip(points, parts, strict=True)]
-        return self._payloads(points, sizes, fidelities), [1 / part for part in parts]
+        expected, sizes, fidelities, frames = self._world.payloads.expected, [], [], []
+        for point, payload in keyed:
+            key_bytes = expected(point, key=True)
+            part = self.part_of_key(point, key_bytes, device_backlog_ms + payload[1])
+            sizes.append(part * key_bytes + MESSAGE_BYTES)
+            fidelities.append(fading_in(point.fidelity, part))
+            frames.append(1 / part)
+        return self._payloads([point for point, _ in keyed], sizes, fidelities), frames
 
     def _lasting(self, points: Sequence[OperatingPoint]) -> list[Payload]:
         """Of each in the long run: nothing queues on the link, and what it can't carry is tracked."""
@@ -164,9 +170,8 @@ class Sending:
         device_backlog_ms: float,
     ) -> list[Valued]:
         """As `at`; keyed: with their payloads in the long run."""
-        points = [point for point, _ in keyed]
-        firsts, frames = self._beginning(points, device_backlog_ms)
-        asked = [*plain, *zip(points, firsts, strict=True), *keyed]
+        firsts, frames = self._beginning(keyed, device_backlog_ms)
+        asked = [*plain, *zip((point for point, _ in keyed), firsts, strict=True), *keyed]
         answers = self._answers(asked, [device_backlog_ms] * len(asked))
         begin, end = len(plain), len(plain) + len(keyed)
         made = answers[:begin]

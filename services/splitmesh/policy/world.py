@@ -46,13 +46,15 @@ class _Believed:
         self.by_name = {point.name: point for point in points}
         self.cuts = tuple(point for point in points if point.place is Place.SPLIT)
         self.pictures = tuple(point for point in points if point.place is Place.FRAME)
+        self.wholes = tuple(point for point in points if point.place is Place.LOCAL)
+        self.tracks = tuple(point for point in points if point.place is Place.TRACK)
 
 
 class World:
     """`points`: the plan's operating points. Raises ModelError unless "track" and "local" are among them.
 
-    `points`, `by_name`, `cuts` and `pictures` then give them with the fidelity that is expected of them here and now:
-    the same objects from one call to the next, until an audit or the content's kind makes others of them.
+    `points`, `by_name` and those of each place then give them with the fidelity that is expected here and now: the
+    same objects from one call to the next, until an audit or the content's kind makes others of them.
     """
 
     def __init__(self, points: Sequence[OperatingPoint], *, track_kappa: float, link: LinkEstimator | None = None):
@@ -99,6 +101,7 @@ class World:
     def _believe(self) -> None:
         now = self._by_content[self._moving]
         self.points, self.by_name, self.cuts, self.pictures = now.points, now.by_name, now.cuts, now.pictures
+        self.wholes, self.tracks = now.wholes, now.tracks
 
     def on_device(self, measured_ms: float, profiled_ms: float, now_ns: int) -> None:
         """The accelerator ran a part that the plan profiled at `profiled_ms`."""

@@ -35,6 +35,8 @@ _STEPS = 7
 """Backlogs at which a cut is looked at for the frames behind."""
 _UTILITY = itemgetter(3)
 """Of a `Valued`."""
+_forecast = tuple.__new__
+"""What the constructor of a named tuple comes down to, at half its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Worth:
         made = self._sending(Place.FRAME, points).at(0.0)
         self._sendable = True
         self._without = max(self._without, max(map(_UTILITY, made)))
-        return list(map(Forecast._make, made))
+        return [_forecast(Forecast, each) for each in made]
 
     def of_cuts(self, points: Sequence[OperatingPoint]) -> list[Forecast]:
         """All of `points` are SPLIT; of those whose tail still fits."""
@@ -108,8 +110,11 @@ class Worth:
         gamma_edge, price = now.gamma_edge, self._device_price
         # The tail is asked of the device too where no answer comes.
         return [
-            Forecast._make((each, ms, p, utility - price(gamma_edge * (each.edge_ms + (1 - p) * each.resume_ms))))
-            for each, ms, p, utility in made
+            _forecast(
+                Forecast,
+                (point, ms, p, utility - price(gamma_edge * (point.edge_ms + (1 - p) * point.resume_ms))),
+            )
+            for point, ms, p, utility in made
         ]
 
     def of_local(self, points: Sequence[OperatingPoint]) -> list[Forecast]:
@@ -124,7 +129,9 @@ class Worth:
 
     def parts_of_key(self, point: OperatingPoint) -> float:
         """In how many payloads the key of a cut comes, if its stream begins now."""
-        return 1 / self._sending(point.place, ()).part_of_key(point, self._seen.device_backlog_ms)
+        key_bytes = self._world.payloads.expected(point, key=True)
+        lead_ms = self._now.lead_ms(point, self._seen.device_backlog_ms)
+        return 1 / self._sending(point.place, ()).part_of_key(point, key_bytes, lead_ms)
 
     def _sending(self, place: Place, points: Sequence[OperatingPoint]) -> Sending:
         return Sending(
