@@ -212,6 +212,17 @@ def decide() -> str:
     return f"{markdown(head, rows, text_columns=0)}\n\n{machine}"
 
 
+def scheduling(of: str) -> str:
+    """`of`: which table of `bench.scheduling_report`."""
+    report = result("scheduling")
+    if report is None:
+        return not_run("bench-scheduling")
+    from bench import scheduling_report
+
+    head, rows = getattr(scheduling_report, of)(report)
+    return markdown(head, rows, text_columns=1 if of == "costs" else 2)
+
+
 def policy(of: str) -> str:
     """`of`: which table of `bench.policy_tables`."""
     report = result("recovery" if of == "recovery" else "policy")
@@ -275,6 +286,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "link": link,
     "overhead": overhead,
     "decide": decide,
+    "scheduling": lambda: scheduling("compared"),
+    "scheduling-tenants": lambda: scheduling("attacked"),
+    "scheduling-cost": lambda: scheduling("costs"),
     "policy": lambda: policy("leaderboard"),
     "policy-harm": lambda: policy("harm"),
     "policy-recovery": lambda: policy("recovery"),
