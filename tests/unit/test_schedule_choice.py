@@ -156,3 +156,23 @@ def test_a_wait_that_can_not_be_says_only_that_the_worker_lives(wait_ms: float) 
     choice = told(30.0)
     choice.told("a", wait_ms, SILENT_NS)
     assert choice.live("a", SILENT_NS + 1) and choice.answer_ms("a", 10.0, SILENT_NS) == pytest.approx(40.0)
+
+
+def test_a_worker_too_slow_for_anything_does_not_look_idle_for_refusing_at_once() -> None:
+    """Ten times as slow, never measured, and its queue is always empty."""
+    choice = told(5.0, 0.0)
+    served(choice, "a", 1.0)
+    assert picks(choice, 100) == {"b": 100}
+    for number in range(3):
+        choice.sent("b", f"x{number}", 10.0, 0)
+        choice.refused("b", f"x{number}", budget_ms=80.0, now_ns=0)
+    assert choice.answer_ms("b", 10.0, 0) == pytest.approx(80.0)
+    assert picks(choice, 100) == {"a": 100} and choice.under_way("b") == 0
+
+
+def test_a_refusal_that_the_queue_explains_says_nothing_of_the_speed() -> None:
+    choice = told(75.0)
+    served(choice, "a", 1.0)
+    choice.sent("a", "x", 10.0, 0)
+    choice.refused("a", "x", budget_ms=80.0, now_ns=0)
+    assert choice.answer_ms("a", 10.0, 0) == pytest.approx(85.0)

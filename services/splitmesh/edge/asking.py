@@ -40,6 +40,8 @@ class Attempt:
     raw: bytes
     sent_ns: int
     expected_ms: float
+    budget_ms: float
+    """From its arrival, that the worker was given."""
     overdue: bool = False
     """Its deadline has passed."""
 
@@ -80,7 +82,8 @@ class Asking:
         raw = self._encode(frame_id, parcel, terms, now_ns)
         subject = subjects.worker(self._tenant, worker) if worker else self._pool_subject(parcel.point)
         expected_ms = self._empty_link_ms(len(raw)) + _profiled_ms(parcel.point)
-        attempt = Attempt(key, frame_id, parcel, worker, subject, raw, now_ns, expected_ms)
+        budget_ms = (terms.deadline_ns - now_ns) / 1e6
+        attempt = Attempt(key, frame_id, parcel, worker, subject, raw, now_ns, expected_ms, budget_ms)
         message_bytes = len(raw) + len(subject) + _PROTOCOL_BYTES
         self._world.on_sent(
             key,
@@ -128,7 +131,7 @@ class Asking:
         times = remote_times(reply)
         network_ms = self._world.on_reply(attempt.key, attempt.parcel.point, now_ns, reply.worker_id, times) or 0.0
         slowness = (now_ns - attempt.sent_ns) / 1e6 / attempt.expected_ms
-        self._peers.replied(attempt.key, reply, slowness, now_ns)
+        self._peers.replied(attempt.key, reply, slowness, attempt.budget_ms, now_ns)
         self.crossed(attempt.sent_ns, now_ns)
         if isinstance(reply.outcome, Nack):
             raise Refused(reply.outcome.code, reply.outcome.detail, worker=reply.worker_id)

@@ -66,8 +66,9 @@ class Peers:
         self._tell(beat.worker_id, beat.predicted_wait_us, now_ns)
         self._world.on_heartbeat(now_ns, beat.predicted_wait_us / 1e3)
 
-    def replied(self, key: str, reply: InferReply, slowness: float, now_ns: int) -> None:
-        """`key`: of the request. slowness: its whole time over what was expected of it."""
+    def replied(self, key: str, reply: InferReply, slowness: float, budget_ms: float, now_ns: int) -> None:
+        """`key`: of the request. slowness: its whole time over what was expected of it. budget_ms: what it was given
+        from its arrival."""
         worker, outcome = reply.worker_id, reply.outcome
         if worker in self._seen_ns:
             self._tell(worker, reply.predicted_wait_us, now_ns)
@@ -79,6 +80,8 @@ class Peers:
             self._count_ejections(worker, before, "is far slower than the others")
         elif outcome.code in _FAULTS:
             self.failed(worker, key, now_ns)
+        elif outcome.code is NackCode.OVERLOADED:
+            self.choice.refused(worker, key, budget_ms=budget_ms, now_ns=now_ns)
         else:
             self.choice.ended(worker, key)
             if outcome.code is NackCode.DRAINING:

@@ -126,6 +126,18 @@ class WorkerChoice(Generic[W]):
         if self._ejection is not None:
             self._ejection.answered(worker, key, slowness, now_ns)
 
+    def refused(self, worker: W, key: str, *, budget_ms: float, now_ns: int) -> None:
+        """It says that it can't answer within `budget_ms` of the arrival: what is not its queue must be its speed.
+        Without this a worker too slow for anything would refuse at once, never be measured, and look idle."""
+        sent = self._end(worker, key)
+        if sent is not None and sent.profiled_ms >= _LEAST_MS:
+            known = self._workers[worker]
+            least_ms = budget_ms - known.wait_ms
+            if least_ms > math.exp(known.gamma_log) * sent.profiled_ms:
+                self._measure(known, least_ms, sent.profiled_ms, now_ns)
+        if self._ejection is not None:
+            self._ejection.undecided(worker, key)
+
     def failed(self, worker: W, key: str, now_ns: int) -> bool:
         """`worker` could not do it, or lied. True: it is ejected for that."""
         self._end(worker, key)
