@@ -14,6 +14,7 @@ from functools import partial
 from splitmesh.policy.point import OperatingPoint
 from splitmesh.policy.verdict import Verdict
 from splitmesh.policy.world import World
+from splitmesh.schedule.choice import WorkerChoice
 from splitmesh.sim.draws import Draws
 from splitmesh.sim.engine import Engine
 from splitmesh.sim.path import Lane, Uplink
@@ -61,7 +62,9 @@ class Door:
         self._uplink = uplink
         self._up, self._down = Lane(uplink.up), uplink.down
         self._pool = pool
+        self._draws = draws
         self._sender = Sender(number, draws, self._replied)
+        self._choice: WorkerChoice[int] = WorkerChoice()
         self._beats: deque[tuple[int, int, float]] = deque()
         """Heartbeats on their way: (when it lands, worker, predicted wait ms), ascending."""
         self._seen_ns: dict[int, int] = {}
@@ -83,6 +86,7 @@ class Door:
         while beats and beats[0][0] <= now_ns:
             landed_ns, worker, wait_ms = beats.popleft()
             self._seen_ns[worker] = landed_ns
+            self._choice.told(worker, wait_ms, landed_ns, path_ms=self._world.link.base_ms)
             self._world.on_heartbeat(landed_ns, wait_ms)
         return self._world
 
@@ -118,8 +122,12 @@ class Door:
         message_bytes = payload_bytes + round(world.payloads.around(point, key=key))
         budget_ns = max(0, terms.deadline_ns - now_ns)
         id = f"{self._sender.number}.{id}"
-        request = Request(id, self._sender, frame, point, payload_bytes, message_bytes, now_ns, budget_ns, home, part)
+        chosen = home if home >= 0 else self._chosen(point, frame)
+        request = Request(
+            id, self._sender, frame, point, payload_bytes, message_bytes, now_ns, budget_ns, home, part, chosen
+        )
         self.requests += 1
+        self._choice.sent(chosen, id, point.decode_ms + point.cloud_ms, now_ns)
         world.on_sent(id, point, payload_bytes, now_ns, message_bytes=message_bytes, is_key=key, coarser=coarser)
         self.uplink_bytes += message_bytes
         verdict = self._verdicts[id] = Verdict(
@@ -134,6 +142,12 @@ class Door:
         self._engine.at(terms.deadline_ns, lambda: self._passed(verdict))
         self._engine.at(now_ns + _REPLY_TIMEOUT_NS, lambda: self._timed_out(request))
         return request
+
+    def _chosen(self, point: OperatingPoint, frame: int) -> int:
+        """As `edge.peers` chooses, with the frame's own luck for the lots; -1: no worker is known to live."""
+        profiled_ms = point.decode_ms + point.cloud_ms
+        choice = self._choice.pick(profiled_ms, now_ns=self._engine.now_ns, draw=self._draws.pick[frame])
+        return -1 if choice is None else choice.worker
 
     def cancel(self, request: Request) -> None:
         """Tell the workers that the frame has its result."""
@@ -160,6 +174,7 @@ class Door:
         if verdict is None:  # nobody waits for it any more
             return
         now_ns, world = self._engine.now_ns, self.world
+        self._tell(request, reply, now_ns)
         if reply.said.by_worker:
             world.on_reply(request.id, request.point, now_ns, str(reply.worker), reply.times)
         else:
@@ -171,15 +186,30 @@ class Door:
             verdict.refused(now_ns, of_peer=not reply.said.by_worker)
         request.reply.fire(replace(reply, received_ns=now_ns))
 
+    def _tell(self, request: Request, reply: Reply, now_ns: int) -> None:
+        """What the pool's choice learns of a reply."""
+        if request.worker >= 0 and request.worker != request.chosen:
+            self._choice.gone(request.chosen)
+        if reply.worker in self._seen_ns:
+            self._choice.told(reply.worker, reply.wait_ms, now_ns, path_ms=self._world.link.base_ms)
+        if reply.said is Said.ANSWER:
+            measured_ms = reply.times.decode_ms + reply.times.service_ms
+            self._choice.answered(reply.worker, request.id, measured_ms=measured_ms, slowness=1.0, now_ns=now_ns)
+        elif reply.said is Said.OVERLOADED:
+            self._choice.refused(reply.worker, request.id, budget_ms=request.budget_ns / 1e6, now_ns=now_ns)
+        else:
+            self._choice.ended(request.chosen, request.id)
+
     def _timed_out(self, request: Request) -> None:
         verdict = self._verdicts.pop(request.id, None)
         if verdict is None:
             return
         now_ns, world = self._engine.now_ns, self.world
         world.link.on_lost(request.id)
+        self._choice.ended(request.chosen, request.id)
         self.refusals[Said.TIMEOUT] += 1
         verdict.refused(now_ns, of_peer=True)
-        request.reply.fire(Reply(Said.TIMEOUT, -1, NOTHING, now_ns))
+        request.reply.fire(Reply(Said.TIMEOUT, -1, NOTHING, received_ns=now_ns))
 
     def _beat(self, worker: int, wait_ms: float) -> None:
         out_ns = self._down.send(_HEARTBEAT_BYTES, self._engine.now_ns)[1]

@@ -5,10 +5,9 @@ which their camera begins, and by the place in the trace at which their link doe
 own is: a fleet of one is `sim.run.simulate`.
 
 A *sample* simulates some of the edges, with all that share their uplinks, over as many times fewer workers. It rests
-on the broker handing each request to any worker by chance: what reaches one worker is then a thinned mix of many
-edges' requests, and depends on edges per worker alone. Among few workers it is too even: of what an edge sends with
-every frame, each of W workers gets a share with a variance of 1 − 1/W of what very many would (a binomial's over a
-Poisson's). So a sample keeps `FEWEST_WORKERS`.
+on each request going to the better of two workers drawn by lot: what reaches one worker is then a mix of many edges'
+requests, and depends on edges per worker alone. Among few workers two lots see more of the pool than among many, and
+what an edge sends with every frame comes too evenly. So a sample keeps `FEWEST_WORKERS`.
 """
 
 from __future__ import annotations

@@ -35,6 +35,8 @@ class Reply:
     said: Said
     worker: int
     times: RemoteTimes
+    wait_ms: float = 0.0
+    """Of a request that arrives as this reply leaves, as the worker predicts."""
     received_ns: int = 0
 
 
@@ -75,6 +77,8 @@ class Request:
     home: int = -1
     """The worker that it must go to; -1: any of the pool."""
     part: StreamPart | None = None
+    chosen: int = -1
+    """Where it goes while that worker lives; -1: wherever the queue group sends it."""
     arrived_ns: int = 0
     worker: int = -1
     """That took it."""

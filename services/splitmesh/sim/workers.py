@@ -128,7 +128,7 @@ class Worker:
             self.waits_ms.append(queue_ms)
             self.served_ns += max(0, min(now_ns, self._end_ns) - start_ns)
             times = RemoteTimes(queue_ms, decode_ms, service_ms, 0.0)
-            request.sender.replied(request, Reply(Said.ANSWER, self.number, times))
+            request.sender.replied(request, Reply(Said.ANSWER, self.number, times, self.wait_ms))
             self.pump()
 
         self._engine.at(start_ns + round((decode_ms + service_ms) * 1e6), end)
@@ -136,7 +136,8 @@ class Worker:
     def _refuse(self, request: Request, said: Said) -> None:
         waited_ms = (self._engine.now_ns - request.arrived_ns) / 1e6
         self.refused[said] += 1
-        request.sender.replied(request, Reply(said, self.number, RemoteTimes(waited_ms, 0.0, 0.0, 0.0)))
+        times = RemoteTimes(waited_ms, 0.0, 0.0, 0.0)
+        request.sender.replied(request, Reply(said, self.number, times, self.wait_ms))
 
 
 class Pool:
@@ -162,18 +163,21 @@ class Pool:
             self._beat(worker)
 
     def take(self, request: Request) -> None:
-        """A worker of the pool by chance, as a queue group does it, or the one that has the stream."""
+        """The worker that has the stream, or that was chosen; if that is lost, one by chance, as a queue group
+        does it."""
         alive = self._alive
         if request.home >= 0:
             worker = self.workers[request.home]
             alive = [worker] if worker.alive else []
+        elif request.chosen >= 0 and self.workers[request.chosen].alive:
+            alive = [self.workers[request.chosen]]
         if not alive:
             self.unanswered += 1
             request.sender.replied(request, Reply(Said.NO_RESPONDERS, -1, NOTHING))
             return
-        chosen = alive[int(request.sender.draws.pick[request.frame] * len(alive))]
-        request.worker = chosen.number
-        chosen.take(request)
+        taker = alive[int(request.sender.draws.pick[request.frame] * len(alive))]
+        request.worker = taker.number
+        taker.take(request)
 
     def cancel(self, request: Request) -> None:
         """Nobody waits for it any more."""
