@@ -24,6 +24,7 @@ from meshload.target import Payload, Reply, Request, Status, Target
 _BURST = 64
 """Sends in a row before the loop may read answers again."""
 _SWEEP_S = 0.05
+_LOST_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,19 @@ class Engine:
         self._timeout_ns = round(limits.timeout_s * 1e9)
         self._on_room: Callable[[Status], None] = _nothing
         self._changed = asyncio.Event()
-        self._stopped = False
+        self.stopped = False
         self.cpu_s = 0.0
         """CPU time that this process spent in the measured time; its length is `wall_s`."""
         self.wall_s = 0.0
         self.last_trouble: tuple[float, str] | None = None
         """(seconds into the measured time, label) of the last error."""
-        self.ended_well = True
-        """The last answer before the end was not an error."""
+        self._last_ok_ns = 0
+
+    @property
+    def lost(self) -> bool:
+        """Errors went on for a second after the last good answer: the target was gone when the run ended."""
+        last_ok_s = self._last_ok_ns / 1e9 - self.limits.warmup_s
+        return self.last_trouble is not None and self.last_trouble[0] - last_ok_s > _LOST_S
 
     @property
     def in_flight(self) -> int:
@@ -78,7 +84,7 @@ class Engine:
 
     def stop(self) -> None:
         """End the run now: what is on its way is waited for no longer. Keeps what was counted."""
-        self._stopped = True
+        self.stopped = True
         self._changed.set()
 
     def collect(self) -> Tally:
@@ -102,16 +108,19 @@ class Engine:
         await self._drain()
         self._finish(unsent, end_ns)
 
-    async def run_closed(self, *, tenants: Sequence[str] = ("",), deadline_ns: int = 0) -> None:
+    async def run_closed(
+        self, *, tenants: Sequence[str] = ("",), deadline_ns: int = 0, start_ns: int | None = None
+    ) -> None:
         """Keep `in_flight` requests on their way until the end of the measured time.
 
         A caller whose request met an error waits for up to 50 ms, so that a dead server is not asked in a tight loop.
         """
-        self._start(None)
+        self._start(start_ns)
+        await self._pause(max(0, -self.now_ns()) / 1e9)
         names = cycle(tenants)
 
         def fill(status: Status) -> None:
-            if status is Status.ERROR or self._stopped:
+            if status is Status.ERROR or self.stopped:
                 return
             for _ in range(self.limits.in_flight - len(self._waiting)):
                 at_ns = self.now_ns()
@@ -175,9 +184,8 @@ class Engine:
         )
         if reply.status is Status.ERROR:
             self.last_trouble = ((now_ns - start) / 1e9 - self.limits.warmup_s, reply.label)
-            self.ended_well = False
         elif reply.status is Status.OK:
-            self.ended_well = True
+            self._last_ok_ns = now_ns - start
 
     def _start(self, start_ns: int | None) -> None:
         self.start_ns = time.monotonic_ns() if start_ns is None else start_ns
@@ -186,7 +194,7 @@ class Engine:
     async def _until_end(self, exhausted: Callable[[], bool]) -> None:
         """Until the end of the measured time, or of the schedule; gives up on requests that take too long."""
         warm = False
-        while not self._stopped and (left_ns := self.limits.end_ns - self.now_ns()) > 0:
+        while not self.stopped and (left_ns := self.limits.end_ns - self.now_ns()) > 0:
             if not warm and self.now_ns() >= self.limits.warmup_s * 1e9:
                 warm = True
                 self._cpu_start_s, self._warm_ns = time.process_time(), self.now_ns()
@@ -200,13 +208,13 @@ class Engine:
 
     async def _drain(self) -> None:
         until_ns = time.monotonic_ns() + self._timeout_ns
-        while self._waiting and not self._stopped and time.monotonic_ns() < until_ns:
+        while self._waiting and not self.stopped and time.monotonic_ns() < until_ns:
             await self._pause(_SWEEP_S / 5)
             self._give_up()
 
     async def _pause(self, seconds: float) -> None:
         self._changed.clear()
-        if self._stopped:
+        if self.stopped:
             return
         timer = asyncio.get_running_loop().call_later(seconds, self._changed.set)
         await self._changed.wait()
@@ -230,9 +238,9 @@ class Engine:
             self._settle(request, Reply(Status.TIMEOUT, label), now_ns)
 
     def _finish(self, unsent: Sequence[Arrival], end_ns: int) -> None:
-        if self._stopped:
+        if self.stopped:
             self.tally.measured_s = min(self.limits.measured_s, max(1e-3, self.now_ns() / 1e9 - self.limits.warmup_s))
-        self._abandon(list(self._waiting), "interrupted" if self._stopped else "no answer")
+        self._abandon(list(self._waiting), "interrupted" if self.stopped else "no answer")
         tally = self.collect()
         if unsent:
             warmup_ns = round(self.limits.warmup_s * 1e9)
