@@ -126,6 +126,13 @@ def test_who_has_more_weight_has_less_of_others_before_it(tenant: str, ends: int
     assert put(q, f"{tenant}9", ends) is None
 
 
+@pytest.mark.parametrize(("deadline", "refusal"), [(30, None), (29, Refusal(RefusalReason.LATE, MS))])
+def test_who_is_pushed_aside_has_others_before_it_too(deadline: int, refusal: Refusal | None) -> None:
+    q: FairQueue[str] = FairQueue(100)
+    assert put(q, "a1", deadline) is None and put(q, "b1", 500) is None
+    assert put(q, "a2", 20) == refusal
+
+
 def test_a_flood_of_one_does_not_keep_others_out_and_alone_it_has_everything() -> None:
     q: FairQueue[str] = FairQueue(1000)
     flood = sum(put(q, f"a{number}", 200) is None for number in range(500))
@@ -262,6 +269,38 @@ def test_a_batch_is_of_one_key_takes_one_server_and_is_charged_to_each_tenant() 
     assert q.pop(5 * MS) == (None, [])  # the rest of its batch still runs
     q.done("a1")
     assert q.pop(5 * MS) == ("a2", [])
+
+
+def test_tenants_are_charged_what_a_batch_takes_not_what_its_jobs_would_alone() -> None:
+    q: FairQueue[str] = FairQueue(20)
+    for number, id in enumerate(("a1", "a2", "a3", "b1", "b2")):
+        put(q, id, 100 + number, key="x" if number < 2 else "y")
+    assert q.pop_batch(0, 2, cost_ns=10 * MS) == (["a1", "a2"], [])
+    q.done("a1"), q.done("a2")
+    assert serve(q, 3) == ["b1", "a3", "b2"]
+
+
+@pytest.mark.parametrize(
+    ("deadline", "alone", "slack", "refusal"),
+    [
+        (34, 10, 0, None),  # starts at 24, behind eight parts of batches
+        (33, 10, 0, Refusal(RefusalReason.LATE, MS)),
+        (33, 10, 5, Refusal(RefusalReason.LATE, 6 * MS)),
+        (9, 10, 0, Refusal(RefusalReason.LATE, 0)),
+    ],
+)
+def test_a_part_of_a_batch_takes_less_of_the_server_than_it_lasts(
+    deadline: int, alone: int, slack: int, refusal: Refusal | None
+) -> None:
+    q: FairQueue[str] = FairQueue(20)
+    times = {"cost_ns": 3 * MS, "alone_ns": alone * MS, "now_ns": 0, "slack_ns": slack * MS}
+    for number in range(8):
+        assert (
+            q.push(f"{number}", "", deadline_ns=(34 - 3 * (7 - number)) * MS - MS, **(times | {"slack_ns": 0}))
+            is None
+        )
+    assert q.push("new", "", deadline_ns=deadline * MS, **times) == refusal
+    assert q.expire(2 * MS) == [] and len(q.expire(3 * MS)) == 1 and q.waiting_under(None) == len(q)
 
 
 def test_a_key_that_is_held_back_lets_others_pass() -> None:

@@ -121,6 +121,19 @@ class Batch:
     hold_until_ns: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What `fair.FairQueue.push` is told of a job that will be one of a batch.
+
+    cost_ns: its part, l(b) / b; alone_ns: l(1), so that it is dropped when not even alone it could make it; slack_ns:
+    what its batch takes longer than that.
+    """
+
+    cost_ns: int
+    alone_ns: int
+    slack_ns: int
+
+
 class Batcher:
     """The batches of every key on one worker. margin_ns: how much earlier than a deadline a run must end."""
 
@@ -155,6 +168,13 @@ class Batcher:
         times = self._times.get(key)
         if times is not None:
             times.observe(size, taken_ns, now_ns)
+
+    def estimate(self, key: Hashable, waiting: int, now_ns: int) -> Estimate:
+        """Of a newcomer behind `waiting` others of its key. Raises KeyError for a key that is not hosted."""
+        curve = self._times[key].curve_ns(now_ns)
+        size = best_size(curve[: waiting + 1])
+        taken_ns, alone_ns = curve[size - 1], curve[0]
+        return Estimate(max(1, taken_ns // size), alone_ns, taken_ns - alone_ns)
 
     def decide(self, key: Hashable, deadlines_ns: Sequence[int], now_ns: int) -> Batch:
         """A server is free: how many of those that wait under `key` run now, in the order of `deadlines_ns`?

@@ -105,6 +105,9 @@ class FairQueue(Generic[T]):
         flow = self._flows.get(tenant)
         return len(flow) if flow else 0
 
+    def waiting_under(self, key: Hashable) -> int:
+        return len(self._keys.get(key, ()))
+
     def push(
         self,
         id: str,
@@ -116,10 +119,12 @@ class FairQueue(Generic[T]):
         cost_ns: int,
         now_ns: int,
         slack_ns: int = 0,
+        alone_ns: int | None = None,
     ) -> Refusal | None:
         """Take the job, or say why not.
 
-        cost_ns: predicted service time, positive; slack_ns: its spread, kept free. key: jobs of one may run together.
+        cost_ns: predicted server time, positive; slack_ns: its spread, kept free. key: jobs of one may run together.
+        alone_ns: how long it takes by itself, if cost_ns is but its part of a batch.
         """
         if self.closed:
             return Refusal(RefusalReason.CLOSED)
@@ -130,13 +135,14 @@ class FairQueue(Generic[T]):
         if fullest is flow or len(flow) >= self.per_tenant:
             return Refusal(RefusalReason.FULL, max(1, self.predicted_wait_ns(now_ns, tenant)))
         place = flow.place(deadline_ns)
-        late_ns = self._late_ns(flow, place, deadline_ns - slack_ns, cost_ns, now_ns)
+        latest_ns = deadline_ns - (cost_ns if alone_ns is None else alone_ns)
+        late_ns = self._late_ns(flow, place, latest_ns - slack_ns, cost_ns, now_ns)
         if late_ns > 0:
-            hopeless = now_ns + cost_ns + slack_ns > deadline_ns  # even on an idle worker
+            hopeless = now_ns + slack_ns > latest_ns  # even on an idle worker
             return Refusal(RefusalReason.LATE, 0 if hopeless else late_ns)
         if fullest is not None:
             self._displaced.append(self._take(fullest.last).item)
-        self._put(Entry(id, item, flow, key, deadline_ns, cost_ns, self._count), place)
+        self._put(Entry(id, item, flow, key, deadline_ns, cost_ns, latest_ns, self._count), place)
         return None
 
     def pop(self, now_ns: int) -> tuple[T | None, list[T]]:
@@ -201,7 +207,7 @@ class FairQueue(Generic[T]):
             flow.charge(taken_ns - charged_ns)
         if not run.charged:
             self._busy.remove(run)
-        if self.idle:
+        if self.idle:  # a good moment to begin anew: virtual times that grow for ever lose their last digits
             self._flows.clear()
             self._virtual = 0.0
 
@@ -227,16 +233,18 @@ class FairQueue(Generic[T]):
         flow = self._flow(tenant)
         return round(self._start_ns(flow, flow.work_ns, now_ns))
 
-    def _late_ns(self, flow: Flow[T], place: int, due_ns: int, cost_ns: int, now_ns: int) -> int:
-        """By how much a newcomer, or one of its tenant that it would push aside, would be late; 0: nobody."""
+    def _late_ns(self, flow: Flow[T], place: int, latest_ns: int, cost_ns: int, now_ns: int) -> int:
+        """By how much a newcomer that must start by `latest_ns`, or one of its tenant that it would push aside, would
+        be late; 0: nobody.
+        """
         if place == len(flow):
-            return max(0, round(self._start_ns(flow, flow.work_ns, now_ns)) + now_ns + cost_ns - due_ns)
-        costs, deadlines = flow.behind(place)
+            return max(0, round(self._start_ns(flow, flow.work_ns, now_ns)) + now_ns - latest_ns)
+        costs, latest_starts = flow.behind(place)
         ends = np.add.accumulate(costs)
         own_ns = flow.work_ns - ends[-1].item()
-        late = self._start_ns(flow, own_ns, now_ns) + now_ns + cost_ns - due_ns
+        late = self._start_ns(flow, own_ns, now_ns) + now_ns - latest_ns
         before = (ends - costs + own_ns).astype(np.float64)
-        left = deadlines - costs - now_ns
+        left = latest_starts - now_ns
         free_ns, others = self._free_ns(now_ns), self._others(flow)
         pushed = starts_ns(before + (cost_ns + sum(other.work_ns for other in others)), free_ns, now_ns) - left
         if pushed.max() > 0:  # late behind all that others have: so look how much of that goes before

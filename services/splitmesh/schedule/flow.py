@@ -1,7 +1,7 @@
 """Owns the jobs of one tenant that wait, earliest deadline first, and where the tenant stands in virtual time.
 
-Deadlines and costs lie in flat arrays of int64 beside the jobs, so that a judgement over hundreds of them is a few
-numpy calls and an insertion moves bytes.
+Deadlines, costs and latest starts lie in flat arrays beside the jobs, so that a judgement over hundreds of them is
+a few numpy calls and an insertion moves bytes.
 """
 
 from __future__ import annotations
@@ -28,12 +28,10 @@ class Entry(Generic[T]):
     key: Hashable
     deadline_ns: int
     cost_ns: int
+    """Of server time: its part of a batch, or the whole run."""
+    latest_start_ns: int
     number: int
     """Of arrival."""
-
-    @property
-    def latest_start_ns(self) -> int:
-        return self.deadline_ns - self.cost_ns
 
 
 class Flow(Generic[T]):
@@ -50,6 +48,7 @@ class Flow(Generic[T]):
         self._entries: list[Entry[T]] = []
         self._deadlines = array("q")
         self._costs = array("q")
+        self._latest_starts = array("q")
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -75,12 +74,13 @@ class Flow(Generic[T]):
         self._entries.insert(place, entry)
         self._deadlines.insert(place, entry.deadline_ns)
         self._costs.insert(place, entry.cost_ns)
+        self._latest_starts.insert(place, entry.latest_start_ns)
         self.work_ns += entry.cost_ns
         self.longest_ns = max(self.longest_ns, entry.cost_ns)
 
     def remove(self, entry: Entry[T]) -> None:
         place = self._entries.index(entry, bisect_left(self._deadlines, entry.deadline_ns))
-        del self._entries[place], self._deadlines[place], self._costs[place]
+        del self._entries[place], self._deadlines[place], self._costs[place], self._latest_starts[place]
         self.work_ns -= entry.cost_ns
         if not self._entries:
             self.longest_ns = 0
@@ -89,5 +89,5 @@ class Flow(Generic[T]):
         self.tag += service_ns / self.weight
 
     def behind(self, place: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Costs and deadlines, ns, of what waits from `place` on, each (n,), copied; n at least 1."""
-        return np.frombuffer(self._costs[place:], np.int64), np.frombuffer(self._deadlines[place:], np.int64)
+        """Costs and latest starts, ns, of what waits from `place` on, each (n,), copied; n at least 1."""
+        return np.frombuffer(self._costs[place:], np.int64), np.frombuffer(self._latest_starts[place:], np.int64)
