@@ -135,7 +135,12 @@ class Estimate:
 
 
 class Batcher:
-    """The batches of every key on one worker. margin_ns: how much earlier than a deadline a run must end."""
+    """The batches of every key on one worker. margin_ns: how much earlier than a deadline a run must end.
+
+    For a newcomer: `estimate`, `FairQueue.push` with it, `arrived`. While a server is free: `FairQueue.head`,
+    `decide`, `pop_batch` of that size and cost; or, where none closes yet, the same again without that key, and once
+    more at `hold_until_ns`. After a run: `observe`, and `FairQueue.done` for each job.
+    """
 
     def __init__(self, *, margin_ns: int = 0) -> None:
         self.margin_ns = margin_ns
