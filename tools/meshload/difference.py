@@ -91,7 +91,7 @@ class _Side:
         tally = outcome.tally
         self.seconds = max(1, min(len(tally.seconds), int(tally.measured_s + 1e-6)))
         used = sorted({int(i) for h in tally.second_latency.values() for i in np.flatnonzero(h.counts)}) or [0]
-        self._counts = np.zeros((self.seconds, len(used)), np.int64)
+        self._counts = np.zeros((self.seconds, len(used)))
         self._sums_ns = np.zeros(self.seconds)
         for second, histogram in tally.second_latency.items():
             if second < self.seconds:
@@ -105,7 +105,7 @@ class _Side:
 
     def figures(self, weights: F64 | I64) -> F64:
         """(rounds, figures) for weights (rounds, seconds)."""
-        counts = weights @ self._counts
+        counts = weights.astype(np.float64) @ self._counts
         quantiles = quantiles_ns(counts, self._values_ns, tuple(QUANTILES.values())) / 1e6
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = (weights @ self._sums_ns) / counts.sum(axis=1) / 1e6

@@ -163,7 +163,8 @@ def quantiles_ns(counts: NDArray[Any], values_ns: NDArray[Any], shares: tuple[fl
     cumulated = np.cumsum(counts, axis=1)
     totals = cumulated[:, -1]
     found = np.full((len(counts), len(shares)), np.nan)
-    for row in np.flatnonzero(totals > 0):
-        ranks = np.maximum(np.ceil(np.array(shares) * totals[row] - 1e-9), 1)
-        found[row] = values_ns[np.searchsorted(cumulated[row], ranks)]
+    some = totals > 0
+    for column, share in enumerate(shares):
+        ranks = np.maximum(np.ceil(share * totals[some] - 1e-9), 1)
+        found[some, column] = values_ns[(cumulated[some] >= ranks[:, None]).argmax(axis=1)]
     return found

@@ -15,7 +15,7 @@ from meshload.histogram import FINE, Histogram, quantiles_ns
 from splitmesh.plan.report.svg import Scale, element, label, line, path, picture, words
 
 _WIDTH, _HEIGHT = 900.0, 260.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 12.0, 12.0, 28.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 30.0, 12.0, 28.0
 _TIMES = ("mean", "p50", "p90", "p99", "p999", "p9999", "max")
 _SHARES = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 0.99999)
 
