@@ -29,7 +29,7 @@ from splitmesh.plan.bundle.read import Bundle
 
 POLL_S = 0.05
 READY_S = 90.0
-FPS, DEADLINE_MS, SLOWDOWN = 10, 500, 3
+FPS, DEADLINE_MS = 10, 500
 _CLOCK_TOLERANCE_S = 120.0
 _LOST = re.compile(r"lacks (\d+) of \d+ lines")
 _LIAR = Path(__file__).with_name("liar.py")
@@ -249,7 +249,6 @@ class Mesh:
             "loop": True,
             "max_fps": FPS,
             "deadline_ms": DEADLINE_MS,
-            "edge_slowdown": SLOWDOWN,
             "policy": self.setup.policy or self.setup.pooled_splits,
             "hwaccel": "none",
             "results": self.tail.path,

@@ -12,9 +12,10 @@ from typing import Any
 
 from bench.chaos.faults import FAULTS
 from bench.chaos.mesh import DEADLINE_MS, FPS
-from bench.chaos.repeat import Campaign, Repetition
+from bench.chaos.repeat import RECOVERY_LIMIT_S, Campaign, Repetition
 
 Report = dict[str, Any]
+_NEVER = f"over {RECOVERY_LIMIT_S:g}"
 
 
 def entry(campaign: Campaign, name: str, seed: int) -> Report:
@@ -117,7 +118,7 @@ def table(report: Report) -> tuple[Sequence[str], list[tuple[str, ...]]]:
                 str(found["struck"]),
                 "every time" if found["conserved"] else "**no**",
                 _seconds(found["recovery_median_s"]),
-                _seconds(found["recovery_worst_s"]),
+                _seconds(found["recovery_worst_s"]) if found["recovered"] == found["struck"] else _NEVER,
                 str(found["frames"]),
                 "–" if found["in_time"] is None else f"{found['in_time']:.1%}",
                 str(found["failed"]),
