@@ -134,6 +134,7 @@ async def test_a_request_that_hangs_is_sent_again_within_the_budget_and_the_lose
             (record,) = await edge.run(1)
             assert record.outcome is Outcome.FRAME and "which answered first" in record.note
             assert counts[PoolEvent.HEDGE_WON] == before + 1
+            assert record.uplink_bytes == 2 * len(edge.tap.sent[-1].request.payload)
             assert counts[PoolEvent.HEDGED] <= 0.02 * len(edge.records())
             await until(lambda: sum(each.gave_up for each in both) == 1)
             held = next(worker for worker in workers if worker.options.name != record.worker)

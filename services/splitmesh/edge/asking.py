@@ -43,7 +43,6 @@ class Attempt:
     budget_ms: float
     """From its arrival, that the worker was given."""
     overdue: bool = False
-    """Its deadline has passed."""
 
 
 class Asking:
@@ -138,9 +137,15 @@ class Asking:
         return Reply(reply.outcome, reply.worker_id, times, network_ms, now_ns)
 
     def overdue(self, attempt: Attempt, now_ns: int) -> None:
-        """Its deadline passed. Link or worker, who is to blame shows in what was sent later."""
+        """It has taken too long. Link or worker, who is to blame shows in what was sent later."""
         attempt.overdue = True
         self._peers.overdue(attempt.worker, attempt.key, now_ns)
+
+    def deadline_passed(self, frame_id: str, now_ns: int) -> None:
+        """Of a frame: whatever of it is still under way is overdue."""
+        for attempt in self._open.values():
+            if attempt.frame_id == frame_id:
+                self.overdue(attempt, now_ns)
 
     def crossed(self, sent_ns: int, now_ns: int) -> None:
         """What was sent at `sent_ns` came back: what was sent before has crossed as well, and if it is overdue, its

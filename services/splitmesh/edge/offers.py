@@ -55,6 +55,7 @@ class Offers:
         frame.worker = reply.worker
         if reply.note:
             frame.notes.append(reply.note)
+        frame.uplink_bytes += reply.again_bytes
         frame.times_ms |= {
             "network": reply.network_ms,
             "worker_queue": reply.times.queue_ms,

@@ -138,7 +138,7 @@ class Offloader:
         def passed() -> None:
             now_ns = time.monotonic_ns()
             verdict.deadline_passed(now_ns)
-            self._asking.overdue(first, now_ns)
+            self._asking.deadline_passed(first.frame_id, now_ns)
 
         left_s = (terms.deadline_ns - time.monotonic_ns()) / 1e9
         timer = asyncio.get_running_loop().call_later(left_s, passed)
@@ -192,11 +192,12 @@ class Offloader:
             if not all(task.done() for task in asked):
                 await self.cancel(first.frame_id)
             note = f"sent again to {second.worker} after {1e3 * delay_s:.0f} ms"
+            again_bytes = len(second.parcel.payload)
             if winner is asked[0]:  # or neither has an answer, and this raises
-                return replace(winner.result(), note=note)
+                return replace(winner.result(), note=note, again_bytes=again_bytes)
             self.peers.counts[PoolEvent.HEDGE_WON] += 1
             self._asking.overdue(first, winner.result().received_ns)
-            return replace(winner.result(), note=f"{note}, which answered first")
+            return replace(winner.result(), note=f"{note}, which answered first", again_bytes=again_bytes)
         finally:
             for task in asked:
                 task.cancel()

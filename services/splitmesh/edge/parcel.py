@@ -62,6 +62,8 @@ class Reply:
     received_ns: int
     note: str = ""
     """Of what was unusual on the way, for people."""
+    again_bytes: int = 0
+    """Payload of a second request."""
 
 
 def honest(reply: InferReply, frame_id: str, *, streamed: bool, worker: str, elapsed_ms: float) -> InferReply:
