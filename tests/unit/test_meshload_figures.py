@@ -132,10 +132,12 @@ def test_the_search_gives_up_at_its_bounds() -> None:
 
 
 def test_a_slower_run_is_found_worse_and_a_faster_one_better() -> None:
-    found = {d.name: d for d in compare(outcome(seed=1), outcome(seed=2, scale=1.5))}
+    found = {d.name: d for d in compare(outcome(seed=1, rate=1000), outcome(seed=2, rate=1000, scale=1.5))}
     assert found["p50"].verdict == found["p90"].verdict == found["mean"].verdict == "worse"
     assert found["mean"].low is not None and found["mean"].high is not None
-    assert found["mean"].low < 5 < found["mean"].high and found["answered"].verdict == "same"
+    assert (
+        4 < found["mean"].low < found["mean"].change < found["mean"].high < 6 and found["answered"].verdict == "same"
+    )
     back = {d.name: d for d in compare(outcome(seed=2, scale=1.5), outcome(seed=1))}
     assert back["mean"].verdict == "better" and "worse" not in table(tuple(back.values()))
 
