@@ -81,6 +81,20 @@ def test_the_best_with_a_free_device_is_found_among_the_few_that_can_be_it() -> 
     assert compared > 50
 
 
+def test_an_answer_that_is_worse_than_none_may_lose_by_a_free_device() -> None:
+    """Where the tail here does better than the answer, a chance that grows is a loss: it excludes nothing."""
+    world = made_up_world(random.Random(2), NOW_NS)
+    fine = next(each for each in world.cuts if each.codec == "u8zstd")
+    poor = replace(fine, name="split/late/poor-1", codec="poor", fidelity=0.1, payload_bytes=10.0)
+    fair = replace(fine, name="split/late/fair-1", codec="fair", fidelity=0.7, payload_bytes=100.0)
+    seen = Observation(NOW_NS, 390.0, 0.0, 40.0, 0.1, 100.0)
+    now = world.at(NOW_NS)
+    cuts = Sending(world, now, seen, Place.SPLIT, (poor, fair), tracked=0.6, incumbent=None, byte_price=1e-3)
+    hopeless = [(poor, 1e4, 0.0, 0.89)]
+    assert cuts.best_when_free(hopeless, ())[0] is fair
+    assert {each.name: utility for each, _, _, utility in cuts.at(0.0)}[poor.name] < 0.5
+
+
 def test_what_follows_a_key_counts_for_as_long_as_keys_last() -> None:
     """The longer the life, the nearer is a stream that begins to what it is worth in the long run."""
     world = made_up_world(random.Random(2), NOW_NS)

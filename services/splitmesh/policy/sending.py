@@ -109,8 +109,11 @@ class Sending:
         if self._keyed:
             point, _, _, utility = max(self.at(0.0), key=_UTILITY)
             return point, utility, self._single((point,))[0]
-        # With a free device each is as good as behind a backlog or better, and no better than if surely in time.
-        least = max(map(_UTILITY, valued), default=-math.inf) - _ROUNDING
+        # With a free device the chance only grows, so that a utility lies between the one behind the backlog and that
+        # of an answer surely in time. What is at most less than another is at least is not the best.
+        behind = {point.name: utility for point, _, _, utility in valued}
+        least = max(min(behind.get(point.name, -math.inf), payload[5] + payload[6]) for point, payload in self._plain)
+        least -= _ROUNDING
         slack_ms = self._slack_ms(0.0)
         able = [
             (point, payload)
