@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup lab test unit ci lint format type proto proto-write fuzz check-arm check-weights ship-plan integration e2e \
-	bench bench-coders bench-policy bench-ablations bench-fleet bench-lab bench-thin bench-overhead bench-decide bench-scheduling bench-track bench-codec bench-codec-speed bench-shift bench-link bench-simlab models-report \
+	bench bench-coders bench-policy bench-ablations bench-fleet bench-lab bench-thin bench-overhead bench-decide bench-scheduling bench-choice bench-track bench-codec bench-codec-speed bench-shift bench-link bench-simlab models-report \
 	chaos soak docs lock lock-upgrade clean
 
 help: ## Show this list.
@@ -109,7 +109,7 @@ ship-plan: $(STAMP) ## Measure the plan that ships with the default model anew. 
 
 # -- measurements: each writes JSON and PNG under bench/results/ ----------------------------------------------------
 
-bench: bench-codec-speed bench-codec bench-shift bench-track bench-link bench-overhead bench-decide bench-scheduling bench-thin bench-policy bench-ablations bench-lab bench-simlab ## All benchmarks.
+bench: bench-codec-speed bench-codec bench-shift bench-track bench-link bench-overhead bench-decide bench-scheduling bench-choice bench-thin bench-policy bench-ablations bench-lab bench-simlab ## All benchmarks.
 
 bench-policy: $(STAMP) ## Policies over links, and their recovery from shifts, simulated; half an hour. ARGS='--traces DIR'
 	@$(BIN)/python -m bench.policy $(ARGS)
@@ -131,6 +131,9 @@ bench-overhead: $(STAMP) ## What decisions, codecs and telemetry cost per frame.
 
 bench-decide: $(STAMP) ## What one decision of the adaptive policy costs, by operating points and workers.
 	@$(BIN)/python -m bench.decide_cost $(ARGS)
+
+bench-choice: $(STAMP) ## Which worker gets a request: policies on pools of equal and unequal workers, simulated.
+	@$(BIN)/python -m bench.choice $(ARGS)
 
 bench-scheduling: $(STAMP) ## Orders of service on a worker, and one tenant at ten times its quota, on virtual time.
 	@$(BIN)/python -m bench.scheduling $(ARGS)

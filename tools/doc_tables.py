@@ -212,6 +212,15 @@ def decide() -> str:
     return f"{markdown(head, rows, text_columns=0)}\n\n{machine}"
 
 
+def choice() -> str:
+    report = result("choice")
+    if report is None:
+        return not_run("bench-choice")
+    from bench.choice import table
+
+    return markdown(*table(report), text_columns=2)
+
+
 def scheduling(of: str) -> str:
     """`of`: which table of `bench.scheduling_report`."""
     report = result("scheduling")
@@ -286,6 +295,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "link": link,
     "overhead": overhead,
     "decide": decide,
+    "choice": choice,
     "scheduling": lambda: scheduling("compared"),
     "scheduling-tenants": lambda: scheduling("attacked"),
     "scheduling-cost": lambda: scheduling("costs"),
