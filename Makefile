@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup lab test unit ci lint format type proto proto-write fuzz check-arm check-weights ship-plan integration e2e \
-	bench bench-coders bench-policy bench-ablations bench-fleet bench-lab bench-thin bench-overhead bench-decide bench-scheduling bench-choice bench-track bench-codec bench-codec-speed bench-shift bench-link bench-simlab models-report \
+	bench bench-coders bench-policy bench-ablations bench-fleet bench-lab bench-thin bench-overhead bench-serving bench-decide bench-scheduling bench-choice bench-track bench-codec bench-codec-speed bench-shift bench-link bench-simlab models-report \
 	chaos soak docs lock lock-upgrade clean
 
 help: ## Show this list.
@@ -128,6 +128,9 @@ bench-thin: $(STAMP) ## Detection over 64 kbit/s: features against every frame c
 
 bench-overhead: $(STAMP) ## What decisions, codecs and telemetry cost per frame.
 	@$(BIN)/python -m bench.overhead $(ARGS)
+
+bench-serving: $(STAMP) ## A worker over NATS against the same work in a bare loop. ARGS='--peers mosec,litserve,ray,pytriton,grpc,nats'
+	@$(BIN)/python -m bench.serving $(ARGS)
 
 bench-decide: $(STAMP) ## What one decision of the adaptive policy costs, by operating points and workers.
 	@$(BIN)/python -m bench.decide_cost $(ARGS)

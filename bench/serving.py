@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -28,7 +29,16 @@ from typing import IO, Any, cast
 from bench.serving_bodies import cut_bodies, whole_bodies
 from bench.serving_load import write_bodies
 from bench.serving_report import DEADLINE_MS, condense, draw
-from bench.serving_systems import PEERS, PROCESSES, NotInstalled, Server, environment, mesh_server, peer_server
+from bench.serving_systems import (
+    PEERS,
+    PROCESSES,
+    NoAnswer,
+    NotInstalled,
+    Server,
+    environment,
+    mesh_server,
+    peer_server,
+)
 
 from splitmesh.lab.artifacts import versions
 from splitmesh.lab.display import Display
@@ -166,6 +176,7 @@ def parsed() -> argparse.Namespace:
 
 async def main() -> int:
     arguments = parsed()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers end with us
     systems = [name for name in f"{arguments.systems},{arguments.peers}".split(",") if name]
     for peer in [name for name in systems if name not in MESH]:
         try:
@@ -180,12 +191,19 @@ async def main() -> int:
             cut = CUT if work == "cut" else ""
             bench = Bench(ingredients.bundle, ingredients.source, cut, Path(folder) / work, arguments.seconds)
             stack.callback(bench.close)
-            rows[work] = {system: [] for system in systems}
+            rows[work] = {}
             clients = [int(each) for each in arguments.clients.split(",")]
             for round_ in range(arguments.rounds):
-                for system in systems:
-                    row = await visit(bench, system, arguments.environments, round_, clients)
-                    rows[work][system].append(row)
+                for system in list(systems):
+                    try:
+                        row = await visit(bench, system, arguments.environments, round_, clients)
+                    except NoAnswer as exc:
+                        if system in MESH:
+                            raise
+                        systems.remove(system)
+                        print(f"{system} is left out: {exc}", flush=True)
+                        continue
+                    rows[work].setdefault(system, []).append(row)
                     told = " ".join(f"c{c} {run['rps']:.1f}" for c, run in row["closed"].items())
                     bare = (row["before"]["rps"] + row["after"]["rps"]) / 2
                     print(

@@ -90,7 +90,7 @@ def table(report: dict[str, Any], of: str = "systems") -> tuple[Sequence[str], l
     """Head and rows, the best ratio first."""
     head = (
         "system", "req/s", "÷ bare loop", "added p50 ms, 1 at once", "p95 ms, 8", "p95 ms, 32", "p99 ms, open loop",
-        "flat, 8 to 256", "CPU ms per request (bare)",
+        "flat, 8 to 256", "goodput at 2×", "CPU ms per request (bare)",
     )  # fmt: skip
 
     def shown(value: float | None, form: str) -> str:
@@ -107,6 +107,7 @@ def table(report: dict[str, Any], of: str = "systems") -> tuple[Sequence[str], l
             shown(row["p95_ms_c32"], "{:.0f}"),
             f"{row['open_p99_ms']:.0f}",
             shown(row["flatness"], "{:.2f}"),
+            f"{row['goodput_2x']:.2f} ({row['goodput_2x_fifo']:.2f})" if row["goodput_2x"] is not None else "–",
             f"{row['cpu_ms']:.2f} ({row['bare_cpu_ms']:.2f})",
         )
         for name, row in ranked

@@ -41,6 +41,10 @@ class NotInstalled(Exception):
     """A peer can't be installed here; the text is the last line of what pip said."""
 
 
+class NoAnswer(Exception):
+    """A server was started and does not answer; the text ends with what it last said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A running system: how to call it, and its processes (the broker's, if it has one, apart)."""
@@ -92,7 +96,7 @@ def environment(peer: str, folder: Path) -> Path:
 
 @contextlib.asynccontextmanager
 async def peer_server(peer: str, python: Path, env: dict[str, str], store: Path) -> AsyncIterator[Server]:
-    """A peer with two worker processes, as bench/peers/<peer>_server.py sets it up. Raises RuntimeError."""
+    """A peer with two worker processes, as bench/peers/<peer>_server.py sets it up. Raises NoAnswer."""
     async with contextlib.AsyncExitStack() as stack:
         broker = await stack.enter_async_context(EmbeddedServer(store=store)) if peer == "nats" else None
         apart = PROCESSES if peer in ("grpc", "nats") else 1
@@ -137,7 +141,7 @@ async def mesh_server(
 
 
 async def _answers(caller: dict[str, Any], store: Path) -> None:
-    """Wait until a request gets an answer of any kind. Raises RuntimeError with the servers' last words."""
+    """Wait until a request gets an answer of any kind. Raises NoAnswer with the servers' last words."""
     until = time.monotonic() + _READY_S
     body = (store / "first").read_bytes()
     while time.monotonic() < until:
@@ -153,7 +157,7 @@ async def _answers(caller: dict[str, Any], store: Path) -> None:
             finally:
                 client.close()
         await asyncio.sleep(0.2)
-    raise RuntimeError(f"no answer within {_READY_S:g} s:\n{_last_words(store)}")
+    raise NoAnswer(f"no answer within {_READY_S:g} s:\n{_last_words(store)}")
 
 
 def _last_words(store: Path) -> str:

@@ -190,6 +190,16 @@ def overhead() -> str:
     return f"{table}\n\n{report['model']}; medians of {rounds} rounds of {frames} frames, {threads} model thread(s)."
 
 
+def serving(of: str) -> str:
+    """`of`: "systems" for the whole model, "systems_cut" for the tail of a cut."""
+    report = result("serving")
+    if report is None or of not in report:
+        return not_run("bench-serving")
+    from bench.serving_report import table
+
+    return markdown(*table(report, of))
+
+
 def decide() -> str:
     report = result("decide")
     if report is None:
@@ -294,6 +304,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "track": track,
     "link": link,
     "overhead": overhead,
+    "serving": lambda: serving("systems"),
+    "serving-cut": lambda: serving("systems_cut"),
     "decide": decide,
     "choice": choice,
     "scheduling": lambda: scheduling("compared"),
