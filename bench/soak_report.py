@@ -80,7 +80,8 @@ def totals(report: Report) -> str:
     """Length, load and frames of the run, in a sentence or two."""
     frames = ", ".join(f"{name} {count}" for name, count in report["counts"].items() if count)
     busy = ", ".join(f"{share:.0%}" for share in report["busy"])
-    verdict = "Nothing grows." if not report["faults"] else f"Faults: {'; '.join(report['faults'])}."
+    faults = "; ".join(report["faults"])
+    verdict = f"Faults: {faults}." if faults else "Nothing grows beyond its bound and chance."
     run = f"{report['minutes']:g} minutes, {report['edges']} edges, {report['fps']:.0f} frames/s in all"
     return f"{run}; one worker after another computed for {busy} of its time. Frames: {frames}. {verdict}"
 
