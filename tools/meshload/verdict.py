@@ -9,9 +9,9 @@ from meshload.outcome import Outcome
 
 BUSY = 0.9
 """Share of a core above which a generator process may be what limits the rate."""
-LAG_MS = 2.0
-"""Own lag (p99) that is always worth a word; below it, when it is more than `LAG_SHARE` of the latency's p99."""
-LAG_SHARE = 0.2
+LAG_MS = 0.2
+LAG_SHARE = 0.1
+"""Own lag (p99) is worth a word above both `LAG_MS` and this share of the latency's p99."""
 KEPT = 0.995
 
 
@@ -38,7 +38,7 @@ def _generator(figures: Mapping[str, Any]) -> list[str]:
         found.append(
             f"THE GENERATOR IS A BOTTLENECK: it used {generator['cpu']:.0%} of a core; give more processes (-t)"
         )
-    if lag is not None and (lag > LAG_MS or (latency and lag > LAG_SHARE * latency and lag > 0.2)):
+    if lag is not None and lag > LAG_MS and (latency is None or lag > LAG_SHARE * latency):
         reason = "" if busy else ", though its core was not busy: other processes here hold the cores"
         found.append(f"THE GENERATOR WAS LATE: requests left up to {lag:.3g} ms (p99) after their time{reason}")
     if figures["kept_rps"] < KEPT * due and not generator["held"] and not figures["interrupted"]:
