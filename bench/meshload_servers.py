@@ -5,8 +5,8 @@ Usage: python -m bench.meshload_servers http [--latency LATENCY] [--freeze AT:LE
 
 LATENCY: none (the default), constant:MS, bimodal:MS:MS:SHARE (share of the second), pareto:MS:ALPHA (the least and
 the tail's exponent). A freeze begins AT seconds after the first request and lasts LENGTH seconds: requests that come
-meanwhile are answered when it ends. Prints one line of JSON with the port once it is ready. Ends when standard input
-does.
+meanwhile are answered when it ends. Prints one line of JSON with the port once it is ready; with --tell N another one
+after N requests. Ends when standard input does.
 """
 
 from __future__ import annotations
@@ -63,14 +63,15 @@ class Latency:
 class Delayer:
     """Calls back after a drawn time, to some tens of microseconds; at once without latency and freeze."""
 
-    def __init__(self, latency: Latency, freeze: tuple[float, float] | None, seed: int = 5) -> None:
+    def __init__(self, latency: Latency, freeze: tuple[float, float] | None, *, tell: int = 0, seed: int = 5) -> None:
         self._latency, self._freeze = latency, freeze
         self._rng = random.Random(seed)
         self._first_ns: int | None = None
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self._alarm = Alarm(self._ring)
-        self.immediate = latency.kind == "none" and freeze is None
+        self._tell = tell
+        self.immediate = latency.kind == "none" and freeze is None and not tell
 
     def after(self, answer: Callable[[], None]) -> None:
         now_ns = time.monotonic_ns()
@@ -83,6 +84,8 @@ class Delayer:
             if start_ns <= due_ns < end_ns:
                 due_ns = end_ns
         self._count += 1
+        if self._count == self._tell:
+            print(json.dumps({"requests": self._count}), flush=True)
         heappush(self._due, (due_ns, self._count, answer))
         if self._due[0][1] == self._count:
             self._alarm.set(due_ns)
@@ -108,6 +111,10 @@ class HttpServer(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        if data[:1] == b"\x16":  # the first byte of TLS
+            self._transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            self._transport.close()
+            return
         buffer = self._rest + data if self._rest else data
         while (end := buffer.find(b"\r\n\r\n")) >= 0:
             size = end + 4
@@ -173,8 +180,8 @@ class Responder(asyncio.Protocol):
         self._transport.write(b"PUB %s %d\r\n%s\r\n" % (reply_to, len(BODY), BODY))
 
 
-async def serve_http(latency: Latency, freeze: tuple[float, float] | None) -> None:
-    delayer = Delayer(latency, freeze)
+async def serve_http(latency: Latency, freeze: tuple[float, float] | None, *, tell: int = 0) -> None:
+    delayer = Delayer(latency, freeze, tell=tell)
     server = await asyncio.get_running_loop().create_server(lambda: HttpServer(delayer), "127.0.0.1", 0, backlog=4096)
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     await _input_ends()
@@ -201,9 +208,10 @@ def main() -> None:
     parser.add_argument("where", nargs="*", help="nats: URL SUBJECT")
     parser.add_argument("--latency", type=Latency.parse, default=Latency("none"))
     parser.add_argument("--freeze", type=lambda text: tuple(map(float, text.split(":"))), default=None)
+    parser.add_argument("--tell", type=int, default=0, metavar="N")
     asked = parser.parse_args()
     if asked.kind == "http":
-        uvloop.run(serve_http(asked.latency, asked.freeze))
+        uvloop.run(serve_http(asked.latency, asked.freeze, tell=asked.tell))
     else:
         uvloop.run(serve_nats(*asked.where, asked.latency, asked.freeze))
 

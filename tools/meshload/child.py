@@ -11,6 +11,7 @@ import signal
 import sys
 from typing import Any
 
+from meshload.errors import LoadError
 from meshload.loop import run_loop
 from meshload.single import Ready, prepared
 from meshload.spec import RunSpec
@@ -25,7 +26,7 @@ async def serve() -> None:
             _say({"ready": {"target": ready.target.describe(), "payload": ready.payloads.note}})
             await _run(ready, lines)
     except MeshError as exc:
-        _say({"failed": {"message": exc.message, "advice": exc.advice}})
+        _say({"failed": {"message": exc.message, "advice": exc.advice, "usage": type(exc) is LoadError}})
 
 
 async def _run(ready: Ready, lines: asyncio.StreamReader) -> None:

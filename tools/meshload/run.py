@@ -19,6 +19,7 @@ from meshload.errors import LoadError
 from meshload.outcome import Outcome, total
 from meshload.single import Tick, prepared
 from meshload.spec import RunSpec
+from splitmesh.errors import MeshError
 
 _HEAD_START_NS = 100_000_000
 _LINE_BYTES = 1 << 26
@@ -42,7 +43,7 @@ class Run:
         self._ticks: dict[int, Tick] = {}
 
     async def run(self) -> Outcome:
-        """Raises LoadError if the run can't begin, or a process of it dies."""
+        """Raises MeshError if the run can't begin, or a process of it dies."""
         if self.spec.processes == 1:
             return await self._here()
         try:
@@ -130,14 +131,15 @@ def _tell(child: Process, message: dict[str, Any]) -> None:
 async def _read(child: Process) -> dict[str, Any]:
     line = await child.stdout.readline() if child.stdout else b""
     if not line:
-        raise LoadError(f"a process of the run ended by itself, status {await child.wait()}", advice="see above")
+        raise MeshError(f"a process of the run ended by itself, status {await child.wait()}", advice="see above")
     said: dict[str, Any] = json.loads(line)
     return said
 
 
-def _failure(said: dict[str, Any]) -> LoadError:
+def _failure(said: dict[str, Any]) -> MeshError:
     found = said["failed"]
-    return LoadError(found["message"], advice=found["advice"])
+    kind = LoadError if found["usage"] else MeshError
+    return kind(found["message"], advice=found["advice"])
 
 
 def _added(ticks: list[Tick]) -> Tick:

@@ -40,6 +40,7 @@ SHARED = [
     click.option("--deadline", metavar="TIME", help="An answer later than this after its intended send is a miss: "
                  "gives hit rate and goodput. With --edges also 100-200ms."),
     click.option("--timeout", default="10s", metavar="TIME", help="Patience with one request.  [default: 10s]"),
+    click.option("--connect-timeout", default="5s", metavar="TIME", help="For connecting.  [default: 5s]"),
     click.option("--tenants", metavar="MIX", help="Shares of tenants: a:3,b:1."),
     click.option("--edges", type=int, default=0, metavar="N", help="Many virtual edges, each with its own phase, "
                  "deadline and tenant; in place of -R."),
@@ -108,6 +109,7 @@ def spec_of(url: str, values: dict[str, Any]) -> RunSpec:
         tenants=tuple(parse_tenants(values["tenants"]).items()) if values["tenants"] else (),
         processes=values["processes"],
         seed=values["seed"],
+        connect_timeout_s=duration_s(values["connect_timeout"], what="--connect-timeout"),
         tls_ca=str(values["tls_ca"] or ""),
         tls_insecure=values["tls_insecure"],
         headers=tuple(_header(text) for text in values["headers"]),

@@ -1,0 +1,147 @@
+"""`meshload` as a user meets it: what it prints and writes, its exit status, what is left when something breaks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from meshload_rig import PROJECT, meshload, server
+
+FAST = ("-R", "100", "-d", "1s", "--arrivals", "constant")
+
+
+def test_a_run_prints_a_report_and_writes_its_files(tmp_path: Path) -> None:
+    files = {kind: tmp_path / f"out.{kind}" for kind in ("json", "csv", "html")}
+    options = [word for kind, file in files.items() for word in (f"--{kind}", str(file))]
+    with server("http") as (port, _):
+        url = f"http://127.0.0.1:{port}/x"
+        promised = ("--deadline", "2s", "--slo", "hit>0.5", "--tenants", "a:3,b:1")
+        done = meshload("-R", "50", "-d", "2s", *promised, *options, url)
+        strict = meshload(*FAST, "-q", "--slo", "p50<0.000001ms", url)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "answered within 2000 ms" in done.stdout and "kept    hit>0.5" in done.stdout and "by second" in done.stdout
+    )
+    figures = json.loads(files["json"].read_text())
+    assert figures["requests"]["ok"] == figures["requests"]["offered"] > 50 and set(figures["tenants"]) == {"a", "b"}
+    assert (
+        len(list(csv.DictReader(files["csv"].read_text().splitlines()))) == 2 and "<svg" in files["html"].read_text()
+    )
+    assert strict.returncode == 3 and strict.stdout == ""
+
+
+def test_merge_and_diff_read_what_runs_wrote(tmp_path: Path) -> None:
+    one, two, both = (str(tmp_path / name) for name in ("one.json", "two.json", "both.json"))
+    with server("http") as (port, _):
+        for file in (one, two):
+            assert meshload(*FAST, "-q", "--json", file, f"http://127.0.0.1:{port}/").returncode == 0
+    assert meshload("merge", one, two, "-o", both).returncode == 0
+    merged = json.loads(Path(both).read_text())
+    assert merged["requests"]["ok"] == 200 and merged["asked_rps"] == 200
+    shown = meshload("diff", one, two)
+    assert shown.returncode == 0 and "nothing is stated" in shown.stdout
+    assert meshload("diff", one, __file__).returncode == 2
+
+
+def test_find_tells_each_try_and_the_rate(tmp_path: Path) -> None:
+    """Five in flight at 50 ms are 100 a second: at 200 they queue."""
+    file = tmp_path / "find.json"
+    with server("http", "--latency", "constant:50") as (port, _):
+        tries = ("--from", "50", "--precision", "0.9", "-d", "2s", "--warmup", "0s", "--arrivals", "constant")
+        url = f"http://127.0.0.1:{port}/"
+        done = meshload("find", "--slo", "p50<250ms", *tries, "-c", "5", "--json", str(file), url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(file.read_text())
+    assert 50 <= found["rate_rps"] < found["broken_rps"] <= 200 and len(found["tries"]) >= 2
+    assert done.stdout.count("\n") == len(found["tries"]) + 2 and "broken: p50<250ms" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "complaint"),
+    [
+        (["http://127.0.0.1:1/"], 1, "error: http://127.0.0.1:1/: connection refused"),
+        (["nats-raw://127.0.0.1:1/x"], 1, "error: nats-raw://127.0.0.1:1/x: connection refused"),
+        (["-t", "2", "http://127.0.0.1:1/"], 1, "error: http://127.0.0.1:1/: connection refused"),
+        (["http://no-such-host.invalid/"], 1, "its host name is not known"),
+        (["gopher://h/"], 1, "no target has this scheme"),
+        (["-d", "soon", "http://h/"], 2, "error: -d: 'soon' is no duration"),
+        (["--stages", "5s", "http://h/"], 2, "--stages: '5s' is no stage"),
+        (["--stages", "5s@5", "-R", "5", "http://h/"], 2, "takes the place of -R"),
+        (["--arrivals", "trace:/no/file", "http://h/"], 2, "--arrivals trace:/no/file"),
+        (["--slo", "p99", "http://h/"], 2, "--slo: 'p99' is no promise"),
+        (["--json", "/proc/x/y.json", "http://h/"], 2, "can't be written"),
+        (["--rate", "-5", "http://h/"], 2, "-R -5 is not a rate"),
+        (["--nonsense", "http://h/"], 2, "No such option"),
+        ([], 2, "Missing argument"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
+)  # fmt: skip
+def test_what_can_not_be_is_said_in_a_line(words: list[str], status: int, complaint: str) -> None:
+    done = meshload(*words)
+    assert done.returncode == status and complaint in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_another_protocol_is_recognised() -> None:
+    with server("http") as (port, _):
+        done = meshload("--connect-timeout", "1s", f"nats-raw://127.0.0.1:{port}/x")
+        tls = meshload(*FAST, f"https://127.0.0.1:{port}/")
+    assert done.returncode == 1 and "127.0.0.1" in done.stderr and "Traceback" not in done.stderr
+    assert tls.returncode == 1 and "TLS" in tls.stderr
+
+
+def running(port: int, file: Path, *options: str) -> subprocess.Popen[str]:
+    url = f"http://127.0.0.1:{port}/"
+    command = [sys.executable, "-m", "meshload.cli.main", "-R", "100", *options, "--json", str(file), url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_server_that_dies_leaves_partial_results(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    with server("http", "--tell", "50") as (port, child):
+        load = running(port, file, "-d", "5s")
+        assert child.stdout and json.loads(child.stdout.readline()) == {"requests": 50}
+        child.kill()
+        out, _ = load.communicate(timeout=60)
+    figures = json.loads(file.read_text())
+    assert load.returncode == 4 and figures["counts"]["lost"]
+    assert figures["requests"]["ok"] > 0 and figures["requests"]["error"] > 0
+    assert set(figures["errors"]) <= {"connection lost", "connection refused", "can't connect"}
+    assert "the last error came" in out and "not back by the end" in out
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_ctrl_c_keeps_what_was_counted(tmp_path: Path, processes: str) -> None:
+    file = tmp_path / "out.json"
+    with server("http", "--tell", "50") as (port, child):
+        load = running(port, file, "-d", "60s", "-t", processes)
+        assert child.stdout and json.loads(child.stdout.readline()) == {"requests": 50}
+        os.kill(load.pid, signal.SIGINT)
+        out, err = load.communicate(timeout=30)
+    assert load.returncode == 130 and "counting what came until now" in err
+    figures = json.loads(file.read_text())
+    assert figures["interrupted"] and figures["requests"]["ok"] > 5 and figures["duration_s"] < 30
+    assert "interrupted after" in out
+
+
+def test_help_shows_examples_that_parse() -> None:
+    shown = meshload("--help").stdout
+    assert "Examples:" in shown and "Exit status:" in shown
+    from meshload.cli.options import spec_of
+    from meshload.cli.run import run
+
+    examples = [line.split("     ")[0].split() for line in shown.splitlines() if line.startswith("    meshload ")]
+    runs = [words[1:] for words in examples if words[1] not in ("find", "diff")]
+    assert len(examples) >= 6 and len(runs) >= 4
+    for words in runs:
+        values = run.make_context("meshload", [word.strip("'") for word in words]).params
+        assert spec_of(values["target"], values).measured_s > 0
+    for name in ("find", "merge", "diff"):
+        assert "Examples:" in meshload(name, "--help").stdout
+    assert (PROJECT / "docs/meshload.md").exists()
