@@ -283,6 +283,24 @@ def simlab() -> str:
     return made
 
 
+def chaos() -> str:
+    report = result("chaos")
+    if report is None:
+        return not_run("chaos")
+    from bench.chaos.report import table, totals
+
+    return f"{markdown(*table(report))}\n\n{totals(report)}"
+
+
+def soak() -> str:
+    report = result("soak")
+    if report is None:
+        return not_run("soak")
+    from bench.soak_report import table, totals
+
+    return f"{markdown(*table(report))}\n\n{totals(report)}"
+
+
 def models() -> str:
     report = result("models")
     if report is None:
@@ -318,6 +336,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "lab": lab,
     "simlab": simlab,
     "models": models,
+    "chaos": chaos,
+    "soak": soak,
 }
 
 if __name__ == "__main__":
