@@ -122,7 +122,22 @@ async def test_http_answers(raw: bytes, status: Status, label: str) -> None:
     assert first.bytes_received == len(raw)
 
 
-async def test_http_requests_carry_what_was_asked_and_connections_are_kept() -> None:
+async def test_http_connections_are_kept() -> None:
+    with server("http") as (port, child):
+        async with opened(f"http://127.0.0.1:{port}/", TargetOptions(in_flight=1)) as target:
+            before = sockets_of(child.pid)
+            for n in range(5):
+                assert (await replies(target, request(n)))[0].status is Status.OK
+            assert sockets_of(child.pid) == before
+
+
+def sockets_of(pid: int) -> set[str]:
+    """The inodes of a process's open sockets."""
+    links = (str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink())
+    return {link for link in links if link.startswith("socket:")}
+
+
+async def test_http_requests_carry_what_was_asked() -> None:
     options = TargetOptions(in_flight=2, headers=(("X-Key", "v"),))
     async with answering(lambda head: plain("200 OK")) as (port, seen):
         async with opened(f"http://127.0.0.1:{port}/a?b=c", options) as target:

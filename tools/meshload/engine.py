@@ -100,11 +100,11 @@ class Engine:
         try:
             pacer.pump()
             await self._until_end(lambda: pacer.exhausted)
+            end_ns = min(self.now_ns(), self.limits.end_ns)
+            unsent = [] if self.stopped else pacer.finish(end_ns)
         finally:
             pacer.close()
             self._on_room = _nothing
-        end_ns = min(self.now_ns(), self.limits.end_ns)
-        unsent = pacer.unsent(end_ns)
         await self._drain()
         self._finish(unsent, end_ns)
 
@@ -296,11 +296,14 @@ class _Pacer:
             self._planned = True
             self._loop.call_soon(self.pump)
 
-    def unsent(self, end_ns: int) -> list[Arrival]:
-        """The arrivals before `end_ns` that were not sent."""
-        left = []
+    def finish(self, end_ns: int) -> list[Arrival]:
+        """Send what was due before `end_ns` as far as there is room; the rest."""
+        engine, left = self._engine, []
         while self._next is not None and self._next.at_ns < end_ns:
-            left.append(self._next)
+            if engine.in_flight < self._room:
+                engine.send(self._next, engine.now_ns(), held=self._full)
+            else:
+                left.append(self._next)
             self._next = next(self._arrivals, None)
         return left
 

@@ -21,7 +21,7 @@ from meshload.targets.network import advice_for, tls_context, words_for
 
 _FIRST_CONNECTIONS = 16
 _REFUSALS = {429, 503}
-_BODILESS = {"GET", "HEAD"}
+_BODILESS = {"GET"}
 
 
 class _Connection(asyncio.Protocol):
@@ -34,7 +34,7 @@ class _Connection(asyncio.Protocol):
         self.request: Request | None = None
         self._done: Done | None = None
         self._received = 0
-        self._complete = False
+        self._complete = self._keep = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -57,7 +57,7 @@ class _Connection(asyncio.Protocol):
             self._answered()
 
     def on_message_complete(self) -> None:
-        self._complete = True
+        self._complete, self._keep = True, self._parser.should_keep_alive()
 
     def _answered(self) -> None:
         status = self._parser.get_status_code()
@@ -67,17 +67,13 @@ class _Connection(asyncio.Protocol):
             reply = Reply(Status.REFUSED, f"http {status}", self._received)
         else:
             reply = Reply(Status.ERROR, f"http {status}", self._received)
-        self._end(reply, keep=self._parser.should_keep_alive())
+        self._end(reply, keep=self._keep)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self._pool.lost(self)
-        if self.request is not None and not self._complete:
-            self._finish_by_close()
-
-    def _finish_by_close(self) -> None:
-        """A body without a length ends with its connection; any other request has no answer."""
-        self._end(Reply(Status.ERROR, "connection lost", self._received), keep=False)
+        if self.request is not None:
+            self._end(Reply(Status.ERROR, "connection lost", self._received), keep=False)
 
     def _end(self, reply: Reply, *, keep: bool) -> None:
         request, done, self.request = self.request, self._done, None
@@ -111,7 +107,6 @@ class HttpTarget:
         self.asked: dict[Request, _Connection | None] = {}
         """On their way; None: its connection is still being made."""
         self._connecting: set[asyncio.Task[None]] = set()
-        self._closed = False
 
     async def open(self) -> None:
         if self._secure:
@@ -148,7 +143,6 @@ class HttpTarget:
                 connection.transport = None
 
     async def close(self) -> None:
-        self._closed = True
         self.asked.clear()
         for task in list(self._connecting):
             task.cancel()
@@ -212,4 +206,7 @@ def _connect_label(exc: Exception) -> str:
 
 
 def http_target(url: str, parts: SplitResult, options: TargetOptions) -> HttpTarget:
+    """Raises TargetError for HEAD, whose answers announce a body that never comes."""
+    if options.method.upper() == "HEAD":
+        raise TargetError("--method HEAD can't be read by this client", url=url, advice="use GET")
     return HttpTarget(url, parts, options)
