@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup lab test unit ci lint format type proto proto-write fuzz check-arm check-weights ship-plan integration e2e \
-	bench bench-coders bench-policy bench-ablations bench-fleet bench-lab bench-thin bench-overhead bench-serving bench-decide bench-scheduling bench-choice bench-track bench-codec bench-codec-speed bench-shift bench-link bench-simlab models-report \
+	bench bench-coders bench-policy bench-ablations bench-fleet bench-lab bench-thin bench-overhead bench-serving bench-decide bench-scheduling bench-choice bench-track bench-codec bench-codec-speed bench-shift bench-link bench-simlab bench-meshload models-report \
 	chaos soak docs lock lock-upgrade clean
 
 help: ## Show this list.
@@ -109,7 +109,7 @@ ship-plan: $(STAMP) ## Measure the plan that ships with the default model anew. 
 
 # -- measurements: each writes JSON and PNG under bench/results/ ----------------------------------------------------
 
-bench: bench-codec-speed bench-codec bench-shift bench-track bench-link bench-overhead bench-decide bench-scheduling bench-choice bench-thin bench-policy bench-ablations bench-lab bench-simlab ## All benchmarks.
+bench: bench-codec-speed bench-codec bench-shift bench-track bench-link bench-overhead bench-decide bench-scheduling bench-choice bench-thin bench-policy bench-ablations bench-lab bench-simlab bench-meshload ## All benchmarks.
 
 bench-policy: $(STAMP) ## Policies over links, and their recovery from shifts, simulated; half an hour. ARGS='--traces DIR'
 	@$(BIN)/python -m bench.policy $(ARGS)
@@ -158,6 +158,9 @@ bench-codec-speed: $(STAMP) ## Codec speed and size on made-up tensors, one thre
 
 bench-link: $(STAMP) ## How well the emulated link keeps to its trace.
 	@$(BIN)/python -m bench.link_accuracy $(ARGS)
+
+bench-meshload: $(STAMP) ## Does the load tester tell the truth, and how much load does it make? Let nothing else run.
+	@$(BIN)/python -m bench.meshload $(ARGS)
 
 bench-simlab: $(STAMP) ## Does the simulator agree with the lab? Let nothing else run. ARGS='--policies adaptive --links lte'
 	@$(BIN)/python -m bench.simlab $(ARGS)

@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,8 +60,12 @@ class Latency:
         return 0.0
 
 
+_SPIN_NS = 150_000
+"""Woken so much early, the server waits for the very moment in a loop: waking up takes as long on an idle core."""
+
+
 class Delayer:
-    """Calls back after a drawn time, to some tens of microseconds; at once without latency and freeze."""
+    """Calls back after a drawn time, to some microseconds; at once without latency and freeze."""
 
     def __init__(self, latency: Latency, freeze: tuple[float, float] | None, *, tell: int = 0, seed: int = 5) -> None:
         self._latency, self._freeze = latency, freeze
@@ -88,16 +92,19 @@ class Delayer:
             print(json.dumps({"requests": self._count}), flush=True)
         heappush(self._due, (due_ns, self._count, answer))
         if self._due[0][1] == self._count:
-            self._alarm.set(due_ns)
+            self._alarm.set(due_ns - _SPIN_NS)
 
     def close(self) -> None:
         self._alarm.close()
 
     def _ring(self) -> None:
-        while self._due and self._due[0][0] <= time.monotonic_ns():
-            heappop(self._due)[2]()
+        while self._due and self._due[0][0] <= time.monotonic_ns() + _SPIN_NS:
+            due_ns, _, answer = heappop(self._due)
+            while time.monotonic_ns() < due_ns:
+                pass
+            answer()
         if self._due:
-            self._alarm.set(self._due[0][0])
+            self._alarm.set(self._due[0][0] - _SPIN_NS)
 
 
 class HttpServer(asyncio.Protocol):
@@ -190,7 +197,7 @@ async def serve_http(latency: Latency, freeze: tuple[float, float] | None, *, te
 async def serve_nats(url: str, subject: str, latency: Latency, freeze: tuple[float, float] | None) -> None:
     responder = Responder(Delayer(latency, freeze), subject)
     where = urlsplit(url)
-    await asyncio.get_running_loop().create_connection(lambda: responder, where.hostname, where.port)
+    await asyncio.get_running_loop().create_connection(lambda: responder, where.hostname or "", where.port or 4222)
     await responder.ready
     print(json.dumps({"port": where.port}), flush=True)
     await _input_ends()
@@ -198,7 +205,7 @@ async def serve_nats(url: str, subject: str, latency: Latency, freeze: tuple[flo
 
 async def _input_ends() -> None:
     ended = asyncio.Event()
-    asyncio.get_running_loop().add_reader(0, lambda: ended.set() if not sys.stdin.buffer.read1(1024) else None)
+    asyncio.get_running_loop().add_reader(0, lambda: ended.set() if not os.read(0, 1024) else None)
     await ended.wait()
 
 
@@ -213,7 +220,8 @@ def main() -> None:
     if asked.kind == "http":
         uvloop.run(serve_http(asked.latency, asked.freeze, tell=asked.tell))
     else:
-        uvloop.run(serve_nats(*asked.where, asked.latency, asked.freeze))
+        url, subject = asked.where
+        uvloop.run(serve_nats(url, subject, asked.latency, asked.freeze))
 
 
 if __name__ == "__main__":

@@ -301,6 +301,19 @@ def soak() -> str:
     return f"{markdown(*table(report))}\n\n{totals(report)}"
 
 
+def meshload() -> str:
+    report = result("meshload")
+    if report is None:
+        return not_run("bench-meshload")
+    from bench.meshload_plot import table
+
+    head, rows = table(report)
+    busy = f"load average {report['load_before']:.1f} before, {report['load_after']:.1f} after"
+    machine = f"{report['cores']} cores {report['machine']}, Python {report['python']}, {busy}."
+    runs = f"Medians of {report['rounds']} runs of {report['seconds']:g} s"
+    return f"{markdown(head, rows, text_columns=3)}\n\n{runs}; {machine}"
+
+
 def models() -> str:
     report = result("models")
     if report is None:
@@ -335,6 +348,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ablations": ablations,
     "lab": lab,
     "simlab": simlab,
+    "meshload": meshload,
     "models": models,
     "chaos": chaos,
     "soak": soak,

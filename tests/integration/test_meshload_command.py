@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import pytest
 from meshload_rig import PROJECT, meshload, server
+
+from meshload.cli.main import EXIT_INTERRUPTED, EXIT_LOST, EXIT_SLO
+from meshload.targets import SCHEMES
 
 FAST = ("-R", "100", "-d", "1s", "--arrivals", "constant")
 
@@ -144,4 +148,29 @@ def test_help_shows_examples_that_parse() -> None:
         assert spec_of(values["target"], values).measured_s > 0
     for name in ("find", "merge", "diff"):
         assert "Examples:" in meshload(name, "--help").stdout
-    assert (PROJECT / "docs/meshload.md").exists()
+
+
+def test_examples_of_the_document_parse() -> None:
+    from meshload.cli.options import spec_of
+    from meshload.cli.run import run
+
+    document = (PROJECT / "docs/meshload.md").read_text(encoding="utf-8")
+    lines = [shlex.split(line)[2:] for line in document.splitlines() if line.startswith("$ meshload ")]
+    runs = [words for words in lines if words[0] not in ("find", "diff")]
+    assert len(runs) >= 4 and len(lines) >= 6
+    for words in runs:
+        values = run.make_context("meshload", words).params
+        assert spec_of(values["target"], values).asked_rps
+    from meshload.cli.compare import diff
+    from meshload.cli.find import find
+
+    for words in lines:
+        if words[0] in ("find", "diff"):
+            {"find": find, "diff": diff}[words[0]].make_context(words[0], words[1:])
+
+
+def test_the_document_shows_every_status_scheme_and_key_that_is_promised() -> None:
+    document = (PROJECT / "docs/meshload.md").read_text(encoding="utf-8")
+    for status in (0, 1, 2, EXIT_SLO, EXIT_LOST, EXIT_INTERRUPTED):
+        assert f"| {status} |" in document
+    assert all(f"`{scheme}://" in document for scheme in SCHEMES)
