@@ -31,7 +31,7 @@ from splitmesh.bus.server import EmbeddedServer
 
 RESULTS = Path(__file__).parent / "results"
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-DISTRIBUTIONS = ("constant:20", "bimodal:5:50:0.1", "pareto:5:3")
+DISTRIBUTIONS = ("constant:20", "bimodal:5:50:0.2", "pareto:5:3")
 RATES = (1000, 2000, 5000, 10_000, 20_000, 30_000, 40_000)
 SERVER_SEED = 5
 FREEZE_S = 1.0
@@ -90,7 +90,7 @@ def accuracy(kind: str, rate: int, length_s: float, rounds: int) -> dict[str, An
     true = {name: drawn[max(0, math.ceil(q * len(drawn)) - 1)] for name, q in QUANTILES.items()}
     runs = []
     for _ in range(rounds):
-        with server("http", "--latency", kind) as url:
+        with server("http", "--awake", "--latency", kind) as url:
             runs.append(load("-R", rate, "-d", f"{length_s}s", "--arrivals", "constant", url))
     row: dict[str, Any] = {"kind": kind, "rate": rate, "requests": len(drawn), "true_ms": true}
     for key in ("latency_ms", "service_ms"):

@@ -6,7 +6,8 @@ Usage: python -m bench.meshload_servers http [--latency LATENCY] [--freeze AT:LE
 LATENCY: none (the default), constant:MS, bimodal:MS:MS:SHARE (share of the second), pareto:MS:ALPHA (the least and
 the tail's exponent). A freeze begins AT seconds after the first request and lasts LENGTH seconds: requests that come
 meanwhile are answered when it ends. Prints one line of JSON with the port once it is ready; with --tell N another one
-after N requests. Ends when standard input does.
+after N requests. With --awake it never sleeps, so that it is as punctual as can be, and takes a core. Ends when
+standard input does.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from heapq import heappop, heappush
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -67,14 +68,22 @@ _SPIN_NS = 150_000
 class Delayer:
     """Calls back after a drawn time, to some microseconds; at once without latency and freeze."""
 
-    def __init__(self, latency: Latency, freeze: tuple[float, float] | None, *, tell: int = 0, seed: int = 5) -> None:
+    def __init__(
+        self,
+        latency: Latency,
+        freeze: tuple[float, float] | None,
+        *,
+        tell: int = 0,
+        spin_ns: int = _SPIN_NS,
+        seed: int = 5,
+    ) -> None:
         self._latency, self._freeze = latency, freeze
         self._rng = random.Random(seed)
         self._first_ns: int | None = None
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self._alarm = Alarm(self._ring)
-        self._tell = tell
+        self._tell, self._spin_ns = tell, spin_ns
         self.immediate = latency.kind == "none" and freeze is None and not tell
 
     def after(self, answer: Callable[[], None]) -> None:
@@ -92,19 +101,19 @@ class Delayer:
             print(json.dumps({"requests": self._count}), flush=True)
         heappush(self._due, (due_ns, self._count, answer))
         if self._due[0][1] == self._count:
-            self._alarm.set(due_ns - _SPIN_NS)
+            self._alarm.set(due_ns - self._spin_ns)
 
     def close(self) -> None:
         self._alarm.close()
 
     def _ring(self) -> None:
-        while self._due and self._due[0][0] <= time.monotonic_ns() + _SPIN_NS:
+        while self._due and self._due[0][0] <= time.monotonic_ns() + self._spin_ns:
             due_ns, _, answer = heappop(self._due)
             while time.monotonic_ns() < due_ns:
                 pass
             answer()
         if self._due:
-            self._alarm.set(self._due[0][0] - _SPIN_NS)
+            self._alarm.set(self._due[0][0] - self._spin_ns)
 
 
 class HttpServer(asyncio.Protocol):
@@ -187,8 +196,10 @@ class Responder(asyncio.Protocol):
         self._transport.write(b"PUB %s %d\r\n%s\r\n" % (reply_to, len(BODY), BODY))
 
 
-async def serve_http(latency: Latency, freeze: tuple[float, float] | None, *, tell: int = 0) -> None:
-    delayer = Delayer(latency, freeze, tell=tell)
+async def serve_http(
+    latency: Latency, freeze: tuple[float, float] | None, *, tell: int = 0, spin_ns: int = _SPIN_NS
+) -> None:
+    delayer = Delayer(latency, freeze, tell=tell, spin_ns=spin_ns)
     server = await asyncio.get_running_loop().create_server(lambda: HttpServer(delayer), "127.0.0.1", 0, backlog=4096)
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     await _input_ends()
@@ -203,6 +214,20 @@ async def serve_nats(url: str, subject: str, latency: Latency, freeze: tuple[flo
     await _input_ends()
 
 
+async def _awake(serving: Coroutine[Any, Any, None]) -> None:
+    """Serve in a loop that polls and never waits."""
+    loop = asyncio.get_running_loop()
+    running = True
+
+    def again() -> None:
+        if running:
+            loop.call_soon(again)
+
+    again()
+    await serving
+    running = False
+
+
 async def _input_ends() -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(0, lambda: ended.set() if not os.read(0, 1024) else None)
@@ -215,8 +240,12 @@ def main() -> None:
     parser.add_argument("where", nargs="*", help="nats: URL SUBJECT")
     parser.add_argument("--latency", type=Latency.parse, default=Latency("none"))
     parser.add_argument("--freeze", type=lambda text: tuple(map(float, text.split(":"))), default=None)
+    parser.add_argument("--awake", action="store_true")
     parser.add_argument("--tell", type=int, default=0, metavar="N")
     asked = parser.parse_args()
+    if asked.awake:
+        uvloop.run(_awake(serve_http(asked.latency, asked.freeze, spin_ns=0)))
+        return
     if asked.kind == "http":
         uvloop.run(serve_http(asked.latency, asked.freeze, tell=asked.tell))
     else:

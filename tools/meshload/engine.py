@@ -16,13 +16,11 @@ from itertools import cycle
 
 import numpy as np
 
-from meshload.alarm import Alarm
 from meshload.arrivals import Arrival
+from meshload.pacer import Pacer
 from meshload.tally import Labels, Log, Tally, settle
 from meshload.target import Payload, Reply, Request, Status, Target
 
-_BURST = 64
-"""Sends in a row before the loop may read answers again."""
 _SWEEP_S = 0.05
 _LOST_S = 1.0
 
@@ -82,6 +80,11 @@ class Engine:
     def in_flight(self) -> int:
         return len(self._waiting)
 
+    @property
+    def uncounted(self) -> int:
+        """Answers that `collect` has not counted yet."""
+        return len(self._log.settled) // Log.SETTLED_COLUMNS
+
     def stop(self) -> None:
         """End the run now: what is on its way is waited for no longer. Keeps what was counted."""
         self.stopped = True
@@ -95,7 +98,7 @@ class Engine:
     async def run_open(self, arrivals: Iterator[Arrival], *, start_ns: int | None = None) -> None:
         """Send each of `arrivals`, times counted from `start_ns` of `time.monotonic_ns` (None: now)."""
         self._start(start_ns)
-        pacer = _Pacer(self, arrivals)
+        pacer = Pacer(self, self.limits.in_flight, arrivals)
         self._on_room = pacer.on_room
         try:
             pacer.pump()
@@ -250,62 +253,3 @@ class Engine:
 
 def _nothing(_: Status) -> None:
     return None
-
-
-class _Pacer:
-    """Takes arrivals from the schedule when their time has come and there is room."""
-
-    def __init__(self, engine: Engine, arrivals: Iterator[Arrival]) -> None:
-        self._engine, self._arrivals = engine, arrivals
-        self._next = next(arrivals, None)
-        self._alarm = Alarm(self.pump)
-        self._room = engine.limits.in_flight
-        self._full = self._planned = False
-        self._loop = asyncio.get_running_loop()
-
-    @property
-    def exhausted(self) -> bool:
-        return self._next is None
-
-    def on_room(self, _: Status) -> None:
-        if self._full:
-            self.pump()
-
-    def pump(self) -> None:
-        """Send all that is due. What finds no room stays until there is some, and is marked as held back."""
-        self._planned = False
-        engine, left, arrival = self._engine, _BURST, self._next
-        while arrival is not None:
-            now_ns = engine.now_ns()
-            if arrival.at_ns > now_ns:
-                self._full = False
-                self._alarm.set(engine.start_ns + arrival.at_ns)
-                break
-            if engine.in_flight >= self._room:
-                self._full = True
-                break
-            if not left:
-                self._plan()
-                break
-            engine.send(arrival, now_ns, held=self._full)
-            left -= 1
-            self._next = arrival = next(self._arrivals, None)
-
-    def _plan(self) -> None:
-        if not self._planned:
-            self._planned = True
-            self._loop.call_soon(self.pump)
-
-    def finish(self, end_ns: int) -> list[Arrival]:
-        """Send what was due before `end_ns` as far as there is room; the rest."""
-        engine, left = self._engine, []
-        while self._next is not None and self._next.at_ns < end_ns:
-            if engine.in_flight < self._room:
-                engine.send(self._next, engine.now_ns(), held=self._full)
-            else:
-                left.append(self._next)
-            self._next = next(self._arrivals, None)
-        return left
-
-    def close(self) -> None:
-        self._alarm.close()

@@ -95,7 +95,7 @@ class Histogram:
         """Count each of `values_ns` (n,) once."""
         if not len(values_ns):
             return
-        self.counts += np.bincount(self.layout.index(values_ns), minlength=self.layout.length)
+        np.add.at(self.counts, self.layout.index(values_ns), 1)
         self.sum_ns += int(values_ns.sum())
         self.min_ns = min(self.min_ns, int(values_ns.min()))
         self.max_ns = max(self.max_ns, int(values_ns.max()))

@@ -53,6 +53,10 @@ def run(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except MeshError as exc:
         return complain(exc)
+    except ModuleNotFoundError as exc:
+        return complain(
+            MeshError(f"this needs {exc.name}, which is not installed", advice="pip install 'splitmesh[load]'")
+        )
     return result if isinstance(result, int) else 0
 
 
