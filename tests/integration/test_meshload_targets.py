@@ -143,14 +143,17 @@ async def test_http_requests_carry_what_was_asked() -> None:
         async with opened(f"http://127.0.0.1:{port}/a?b=c", options) as target:
             for n in range(5):
                 await replies(target, request(n, Payload(b"container", raw=b"picture", content_type="image/jpeg")))
+            await replies(target, request(5, trace=bytes(range(1, 26))))
         async with opened(f"http://127.0.0.1:{port}/", TargetOptions(in_flight=1, method="get")) as target:
             await replies(target, request(9))
     head, _, body = seen[0].partition(b"\r\n\r\n")
     assert (
         head.startswith(b"POST /a?b=c HTTP/1.1\r\n") and b"X-Key: v" in head and b"Content-Type: image/jpeg" in head
     )
-    assert body == b"picture" and len(seen) == 6
-    assert seen[5].startswith(b"GET / HTTP/1.1\r\n") and seen[5].endswith(b"\r\n\r\n")
+    assert body == b"picture" and len(seen) == 7 and b"traceparent" not in seen[0]
+    trace = f"traceparent: 00-{bytes(range(1, 17)).hex()}-{bytes(range(17, 25)).hex()}-19\r\n"
+    assert trace.encode() in seen[5] and seen[5].endswith(b"\r\n\r\n" + PAYLOAD.data)
+    assert seen[6].startswith(b"GET / HTTP/1.1\r\n") and seen[6].endswith(b"\r\n\r\n")
 
 
 async def test_an_abandoned_http_request_is_never_done_and_its_connection_not_used_again() -> None:

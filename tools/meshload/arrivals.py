@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -83,10 +84,9 @@ def from_times(
     scaled, period = times_s * scale, period_s(times_s) * scale
 
     def rounds() -> Iterator[F64]:
-        start = 0.0
-        while start < length_s:
-            yield start + scaled[start + scaled < length_s]
-            start += period
+        for number in range(math.ceil(length_s / period)):
+            times = number * period + scaled
+            yield times[times < length_s - 1e-9]
 
     return islice(_arrivals(rounds(), _chooser(tenants, seed), deadline_ns), every[0], None, every[1])
 

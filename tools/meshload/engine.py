@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from random import Random
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from meshload.target import Payload, Reply, Request, Status, Target
 
 _SWEEP_S = 0.05
 _LOST_S = 1.0
+_SAMPLED = b"\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class Engine:
     Not for a second run. Conservation: what the schedule offered is settled once, when `run` returns.
     """
 
-    def __init__(self, target: Target, payloads: Sequence[Payload], limits: Limits) -> None:
+    def __init__(self, target: Target, payloads: Sequence[Payload], limits: Limits, *, traced: float = 0.0) -> None:
+        """traced: the share of requests that carry a trace context of their own, sampled."""
         self.target, self.limits = target, limits
         self.tally = Tally(limits.measured_s)
         self._payloads: Iterator[Payload] = cycle(payloads)
@@ -57,6 +60,7 @@ class Engine:
         """On their way, the oldest first."""
         self._run = secrets.token_hex(4)
         self._seq = 0
+        self._traced, self._random = traced, Random()
         self.start_ns = 0
         """Of `time.monotonic_ns`; times without a name to the contrary count from here."""
         self._timeout_ns = round(limits.timeout_s * 1e9)
@@ -154,6 +158,8 @@ class Engine:
             arrival.tenant,
             arrival.edge,
         )
+        if self._traced and self._random.random() < self._traced:
+            request.trace = self._random.randbytes(24) + _SAMPLED
         self._seq += 1
         request.sent_ns = start + now_ns
         self._waiting[request] = None

@@ -82,7 +82,7 @@ async def prepared(spec: RunSpec, part: int = 0) -> AsyncIterator[Ready]:
     target = open_target(spec.url, spec.options(part))
     try:
         await target.open()
-        yield Ready(spec, part, target, payloads, Engine(target, payloads, spec.limits(part)))
+        yield Ready(spec, part, target, payloads, Engine(target, payloads, spec.limits(part), traced=spec.traced))
     finally:
         await target.close()
 

@@ -42,6 +42,8 @@ class RunSpec:
     deadline_ms: tuple[float, float] = (0.0, 0.0)
     """Lowest and highest; drawn evenly between for virtual edges. (0, 0): none."""
     tenants: tuple[tuple[str, float], ...] = ()
+    traced: float = 0.0
+    """Share of requests with a trace context."""
     processes: int = 1
     seed: int = 1
     connect_timeout_s: float = 5.0
@@ -57,6 +59,8 @@ class RunSpec:
             raise LoadError(f"-c {self.in_flight}: {self.processes} (one per process) to {_HARD_LIMIT} in flight")
         if self.measured_s <= 0:
             raise LoadError("the run has no length", advice="give -d 30s")
+        if not 0 <= self.traced <= 1:
+            raise LoadError(f"--trace {self.traced:g} is no share, 0 to 1")
         if self.timeout_s <= 0 or self.warmup_s < 0:
             raise LoadError("--timeout must be above 0, --warmup not below")
         if self.closed and self.edges:

@@ -54,6 +54,8 @@ SHARED = [
     click.option("--tls-ca", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
                  help="Certificates to trust, PEM."),
     click.option("--tls-insecure", is_flag=True, help="Trust any certificate."),
+    click.option("--trace", type=float, default=0.0, metavar="SHARE",
+                 help="Share of requests that carry a trace context (W3C), sampled.  [default: 0]"),
     click.option("--seed", type=int, default=1, metavar="N", help="Of arrivals and mixes.  [default: 1]"),
 ]  # fmt: skip
 
@@ -92,6 +94,7 @@ def spec_of(url: str, values: dict[str, Any]) -> RunSpec:
     else:
         steady = rate or DEFAULT_RATE_RPS
         stages = ((duration_s(length, what="-d"), steady, steady),)
+    in_flight = values["in_flight"]
     return RunSpec(
         url=url,
         payload=values.get("payload") or _payload(parts.scheme),
@@ -103,11 +106,12 @@ def spec_of(url: str, values: dict[str, Any]) -> RunSpec:
         edges=values["edges"],
         fps=parse_range(values["fps"] or "1", option="--fps"),
         warmup_s=duration_s(values["warmup"], what="--warmup"),
-        in_flight=values["in_flight"] or DEFAULT_IN_FLIGHT["closed" if closed else "open"],
+        in_flight=DEFAULT_IN_FLIGHT["closed" if closed else "open"] if in_flight is None else in_flight,
         timeout_s=duration_s(values["timeout"], what="--timeout"),
         deadline_ms=_deadline(values["deadline"]),
         tenants=tuple(parse_tenants(values["tenants"]).items()) if values["tenants"] else (),
         processes=values["processes"],
+        traced=values["trace"],
         seed=values["seed"],
         connect_timeout_s=duration_s(values["connect_timeout"], what="--connect-timeout"),
         tls_ca=str(values["tls_ca"] or ""),

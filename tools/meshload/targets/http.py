@@ -18,6 +18,7 @@ from meshload.errors import TargetError
 from meshload.target import Done, Payload, Reply, Request, Status
 from meshload.targets import TargetOptions
 from meshload.targets.network import advice_for, tls_context, words_for
+from splitmesh.wire.headers import trace_text
 
 _FIRST_CONNECTIONS = 16
 _REFUSALS = {429, 503}
@@ -122,6 +123,10 @@ class HttpTarget:
         message = self._messages.get(request.payload)
         if message is None:
             message = self._messages[request.payload] = self._message(request.payload)
+        if request.trace:
+            line_ends = message.index(b"\r\n") + 2
+            trace = b"traceparent: %s\r\n" % (trace_text(request.trace) or "").encode()
+            message = message[:line_ends] + trace + message[line_ends:]
         if self.idle:
             connection = self.idle.pop()
             self.asked[request] = connection
@@ -165,6 +170,7 @@ class HttpTarget:
             self.idle.remove(connection)
 
     def _message(self, payload: Payload) -> bytes:
+        """What goes out for each request with this payload, but for its trace."""
         lines = [f"{self._method} {self._path} HTTP/1.1", f"Host: {self._netloc}"]
         lines += [f"{name}: {value}" for name, value in self.options.headers]
         body = b"" if self._method in _BODILESS else payload.body
