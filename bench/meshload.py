@@ -186,7 +186,11 @@ def http(length_s: float, rounds: int) -> dict[str, Any]:
 def wrk(path: str, url: str, *, threads: int, callers: int, length_s: float) -> dict[str, float]:
     """Requests/s, mean and p99 in ms, as wrk tells them."""
     command = [path, f"-t{threads}", f"-c{callers}", f"-d{max(1, round(length_s))}s", "--latency", url]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return wrk_figures(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def wrk_figures(out: str) -> dict[str, float]:
+    """What `wrk --latency` printed: rps, mean and p99 in ms; NaN for what is not there."""
     times = {}
     for name, pattern in (("mean", r"Latency\s+([0-9.]+)(us|ms|s)"), ("p99", r"99%\s+([0-9.]+)(us|ms|s)")):
         match = re.search(pattern, out)

@@ -66,7 +66,7 @@ async def test_the_rate_is_kept_and_every_request_is_settled_over_several_proces
     assert tally.count("offered") == settled(outcome) == tally.count("ok") == tally.count("hit") == 2000
     assert tally.warmup == 500 and len(outcome.cpus) == 2 and tally.tenants["a"].hit == 2000
     assert tally.count("bytes_sent") == tally.count("bytes_received") == 2000 * 128
-    assert tally.count("sent") == pytest.approx(2000, rel=0.05)
+    assert tally.count("sent") == pytest.approx(2000, rel=0.15)
 
 
 async def test_what_finds_no_room_waits_and_is_counted() -> None:

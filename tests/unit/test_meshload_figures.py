@@ -242,3 +242,15 @@ def test_a_run_that_can_not_be_is_refused(wrong: dict[str, Any]) -> None:
 def test_room_is_shared_out_over_the_processes() -> None:
     spec = replace(SPEC, processes=3, in_flight=10)
     assert [spec.limits(part).in_flight for part in range(3)] == [4, 3, 3]
+
+
+def test_secrets_are_in_no_document_report_or_error() -> None:
+    spec = replace(SPEC, url="nats-raw://me:s3cret@h:1/x", headers=(("Authorization", "s3cret"),))
+    found = document_of(spec, outcome())
+    assert "s3cret" not in json.dumps(found) + text.report(found) + render_page(found)
+    assert "nats-raw://…@h:1/x" in text.report(found) and found["spec"]["headers"] == (("Authorization", "…"),)
+    for url in ("nats-raw://tok3n@h:1/", "nats://tok3n:pw@h/one"):
+        with pytest.raises(TargetError) as caught:
+            open_target(url, TargetOptions())
+        assert "tok3n" not in str(caught.value) and "pw" not in str(caught.value)
+    assert TargetError("x", url="http://h/a@b").url == "http://h/a@b"

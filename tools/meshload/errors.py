@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from splitmesh.errors import MeshError
+
+_CREDENTIALS = re.compile(r"^([a-z0-9+.-]*://)[^/?#]*@", re.IGNORECASE)
 
 
 class LoadError(MeshError):
@@ -10,8 +14,13 @@ class LoadError(MeshError):
 
 
 class TargetError(LoadError):
-    """The target can't be reached, or refuses us; `url` names it."""
+    """The target can't be reached, or refuses us; `url` names it, without passwords."""
 
     def __init__(self, message: str, *, url: str, advice: str = "") -> None:
-        super().__init__(f"{url}: {message}", advice=advice)
-        self.url = url
+        self.url = without_secrets(url)
+        super().__init__(f"{self.url}: {message}", advice=advice)
+
+
+def without_secrets(url: str) -> str:
+    """`url` as it may be shown: user, password and token become "…"."""
+    return _CREDENTIALS.sub(r"\1…@", url)

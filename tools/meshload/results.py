@@ -7,10 +7,11 @@ goodput_rps, errors{}, bytes{sent,received}, generator{lag_ms_p99,cpu}. Others m
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from meshload.errors import LoadError
+from meshload.errors import LoadError, without_secrets
 from meshload.histogram import Histogram
 from meshload.outcome import Outcome
 from meshload.spec import RunSpec
@@ -21,7 +22,12 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "p9999": 0.9999
 
 
 def document_of(spec: RunSpec, outcome: Outcome, *, started: str = "") -> dict[str, Any]:
-    """What `--json` writes. `started`: when, for people. `counts` in it is the outcome itself, to be added up."""
+    """What `--json` writes. `started`: when, for people. `counts` in it is the outcome itself, to be added up.
+
+    Credentials in the URL, and the values of headers, are left out.
+    """
+    hidden = tuple((name, "…") for name, _ in spec.headers)
+    spec = replace(spec, url=without_secrets(spec.url), headers=hidden)
     tally = outcome.tally
     seconds = max(tally.measured_s, 1e-9)
     offered, hit = tally.count("offered"), tally.count("hit")

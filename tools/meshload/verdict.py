@@ -12,6 +12,8 @@ BUSY = 0.9
 LAG_MS = 0.2
 LAG_SHARE = 0.1
 """Own lag (p99) is worth a word above both `LAG_MS` and this share of the latency's p99."""
+_NO_LATENCY_MS = 100.0
+"""Stands for the latency where nothing was answered."""
 KEPT = 0.995
 
 
@@ -38,7 +40,7 @@ def _generator(figures: Mapping[str, Any]) -> list[str]:
         found.append(
             f"THE GENERATOR IS A BOTTLENECK: it used {generator['cpu']:.0%} of a core; give more processes (-t)"
         )
-    if lag is not None and lag > LAG_MS and (latency is None or lag > LAG_SHARE * latency):
+    if lag is not None and lag > max(LAG_MS, LAG_SHARE * (latency or _NO_LATENCY_MS)):
         reason = "" if busy else ", though its core was not busy: other processes here hold the cores"
         found.append(f"THE GENERATOR WAS LATE: requests left up to {lag:.3g} ms (p99) after their time{reason}")
     if figures["kept_rps"] < KEPT * due and not generator["held"] and not figures["interrupted"]:
