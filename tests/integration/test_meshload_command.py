@@ -53,6 +53,19 @@ def test_merge_and_diff_read_what_runs_wrote(tmp_path: Path) -> None:
     assert meshload("diff", one, __file__).returncode == 2
 
 
+def test_a_link_in_between_is_felt_and_told(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    with server("http") as (port, _):
+        url = f"http://127.0.0.1:{port}/"
+        done = meshload("-R", "20", "-d", "2s", "-q", "--link", "3g", "--json", str(file), url)
+        missing = meshload(*FAST, "--link", "no-such-link", url)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(file.read_text())
+    assert figures["target"] == url and figures["link"] and figures["link_seconds"]
+    assert figures["service_ms"]["p50"] > 20, "a 3G uplink takes its time"
+    assert missing.returncode == 2 and "--link" in missing.stderr
+
+
 def test_find_tells_each_try_and_the_rate(tmp_path: Path) -> None:
     """Five in flight at 50 ms are 100 a second: at 200 they queue."""
     file = tmp_path / "find.json"

@@ -66,10 +66,10 @@ async def put_load(spec: RunSpec, *, link: str | None = None, quiet: bool = Fals
         finally:
             loop.remove_signal_handler(signal.SIGINT)
             screen.clear()
-    figures = document_of(spec, outcome, started=started)
-    if link:
-        figures["link"] = linked.description
-        figures["link_seconds"] = linked.seconds()
+        figures = document_of(spec, outcome, started=started)
+        if link:
+            figures["link"] = linked.description
+            figures["link_seconds"] = linked.seconds()
     return figures
 
 
