@@ -172,7 +172,7 @@ def test_examples_of_the_document_parse() -> None:
     runs = [words for words in lines if words[0] not in ("find", "diff")]
     assert len(runs) >= 4 and len(lines) >= 6
     for words in runs:
-        values = run.make_context("meshload", words).params
+        values = run.make_context("meshload", list(words)).params
         assert spec_of(values["target"], values).asked_rps
     from meshload.cli.compare import diff
     from meshload.cli.find import find
