@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from meshload_rig import PROJECT, meshload, server
 
-from meshload.cli.main import EXIT_INTERRUPTED, EXIT_LOST, EXIT_SLO
+from meshload.cli.main import COMMANDS, EXIT_INTERRUPTED, EXIT_LOST, EXIT_SLO
 from meshload.targets import SCHEMES
 
 FAST = ("-R", "100", "-d", "1s", "--arrivals", "constant")
@@ -159,7 +159,11 @@ def test_help_shows_examples_that_parse() -> None:
     for words in runs:
         values = run.make_context("meshload", [word.strip("'") for word in words]).params
         assert spec_of(values["target"], values).measured_s > 0
-    for name in ("find", "merge", "diff"):
+    other = set(COMMANDS) - {"run"}
+    assert (
+        shown[shown.index("Other commands") :].partition(": ")[2].partition(".")[0].split(", ") == list(COMMANDS)[1:]
+    )
+    for name in other:
         assert "Examples:" in meshload(name, "--help").stdout
 
 

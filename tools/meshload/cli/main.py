@@ -26,8 +26,6 @@ COMMANDS = {
     "find": "meshload.cli.find:find",
     "merge": "meshload.cli.compare:merge",
     "diff": "meshload.cli.compare:diff",
-    "record": "meshload.record:record",
-    "replay": "meshload.replay:replay",
 }
 
 

@@ -49,7 +49,7 @@ Examples:
   meshload diff before.json after.json                            is it really faster?
 
 \b
-Other commands (meshload COMMAND --help): find, merge, diff, record, replay.
+Other commands (meshload COMMAND --help): find, merge, diff.
 
 \b
 Exit status:
