@@ -16,7 +16,6 @@ from meshload.links import behind, relayed_address
         ("nats://broker/default/m", "broker:4222"),
         ("nats://me:pw@10.0.0.7:4333/default/m", "10.0.0.7:4333"),
         ("http://[::1]:8080/x", "[::1]:8080"),
-        ("h2c://server/x", "server:80"),
         ("kserve://server/m", "server:8000"),
     ],
 )
@@ -24,7 +23,7 @@ def test_the_relay_connects_to_the_urls_own_host_and_port(url: str, address: str
     assert relayed_address(url) == address
 
 
-@pytest.mark.parametrize("url", ["https://server/x", "h2://server/x", "grpcs://server/a.B/C"])
+@pytest.mark.parametrize("url", ["https://server/x", "grpcs://server/a.B/C"])
 def test_encrypted_targets_are_refused_with_a_reason(url: str) -> None:
     with pytest.raises(TargetError, match="certificate"):
         relayed_address(url)

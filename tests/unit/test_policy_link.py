@@ -169,3 +169,45 @@ def test_a_link_well_known_leaves_no_doubt() -> None:
     estimator = LinkEstimator()
     play(estimator, FifoLink(1e7, 20.0), sizes=[9_000, 13_000, 17_000] * 20, period_ms=40.0)
     assert estimator.doubt_ms(40_000) < 0.25 * estimator.transfer_ms(40_000)
+
+
+def with_a_request_that_dies(estimator: LinkEstimator, *, echoes: int, period_ms: float = 100) -> int:
+    """A request whose worker dies with it, and small messages that cross behind it; the time of the last ack."""
+    estimator.on_sent("dead", 4000, 0, remote_ms=20)
+    now_ns = 0
+    for number in range(echoes):
+        now_ns = int((number + 1) * period_ms * MS)
+        estimator.on_sent(f"echo.{number}", 50, now_ns, remote_ms=0)
+        now_ns += 5 * MS
+        estimator.on_delivered(f"echo.{number}", now_ns, remote_ms=0)
+    return now_ns
+
+
+def test_a_request_that_a_worker_took_to_its_grave_stalls_nothing_once_a_later_message_has_crossed() -> None:
+    estimator = LinkEstimator()
+    estimator.on_sent("dead", 4000, 0, remote_ms=20)
+    assert estimator.view(300 * MS).stalled_ms > 200
+    estimator = LinkEstimator()
+    view = estimator.view(with_a_request_that_dies(estimator, echoes=1))
+    assert (view.stalled_ms, view.backlog_ms, view.backlog_bytes) == (0, 0, 0)
+
+
+def test_a_request_that_a_worker_took_to_its_grave_holds_back_news_for_half_a_second_only() -> None:
+    early, late = LinkEstimator(), LinkEstimator()
+    with_a_request_that_dies(early, echoes=4)
+    with_a_request_that_dies(late, echoes=8)
+    assert early.samples == 0
+    assert late.samples == 8
+    assert late.base_ms < 10
+
+
+def test_an_ack_that_nobody_waited_for_teaches_nothing_of_the_link_but_its_own_time() -> None:
+    estimator = LinkEstimator()
+    now_ns = with_a_request_that_dies(estimator, echoes=8)
+    before = estimator.view(now_ns)
+    spent_ms = estimator.on_delivered("dead", now_ns, remote_ms=0)
+    assert spent_ms == now_ns / MS
+    assert estimator.view(now_ns) == before
+    estimator.on_sent("next", 50, now_ns, remote_ms=0)
+    estimator.on_delivered("next", now_ns + 5 * MS, remote_ms=0)
+    assert estimator.samples == before.samples + 1

@@ -23,7 +23,7 @@ from splitmesh.lab.child import Child, ChildError
 from splitmesh.lab.commands import clean_environment, command_line
 from splitmesh.provision.link.presets import load_link
 
-PORTS: Final = {"nats": 4222, "nats-raw": 4222, "http": 80, "h2c": 80, "kserve": 8000, "grpc": 50051}
+PORTS: Final = {"nats": 4222, "nats-raw": 4222, "http": 80, "kserve": 8000, "grpc": 50051}
 """Of schemes that a link can carry, where the URL names no port."""
 _READY_S: Final = 30.0
 

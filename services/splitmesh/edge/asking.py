@@ -152,7 +152,6 @@ class Asking:
         worker holds it up and not the link."""
         for attempt in self._open.values():
             if attempt.overdue and attempt.sent_ns < sent_ns:
-                self._world.link.on_lost(attempt.key)
                 self._peers.overdue(attempt.worker, attempt.key, now_ns)
 
     async def _reply(self, bus: Bus, attempt: Attempt) -> tuple[InferReply, int]:

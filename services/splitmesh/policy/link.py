@@ -22,6 +22,8 @@ _SETTLED_DOUBT = 0.25
 """Standard deviation over rate that following a moving link leaves; what is within it is no doubt."""
 _CUSUM_SLACK = 0.7
 _CUSUM_LIMIT = 4.0
+_PATIENCE_NS = 500_000_000
+"""How long the ack of a message is waited for, once a later one has crossed, before what came after it is learnt."""
 
 
 @dataclass(slots=True)
@@ -31,6 +33,13 @@ class _InFlight:
     remote_ms: float
     arrived_ns: int | None = None
     """Known once its ack is here."""
+    passed_ns: int | None = None
+    """When a later message had crossed, so that this one has too: its ack is late by the worker, not by the link."""
+
+    @property
+    def crossing(self) -> bool:
+        """It may still be on the link, for all that is known."""
+        return self.arrived_ns is None and self.passed_ns is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,8 @@ class LinkEstimator:
         self._cusum_up = self._cusum_down = 0.0
         self._in_flight: dict[str, _InFlight] = {}
         self._last_arrival_ns = 0
+        self._learnt_ns = 0
+        """When the latest message that taught something was sent; what was not waited for comes too late."""
         self._doubted_kb = 0.0
         """Size of the last sample that was taken for dead time, until one like it is in line; 0: none."""
         self.samples = 0
@@ -73,6 +84,7 @@ class LinkEstimator:
         if entry is None or entry.arrived_ns is not None:
             return None
         entry.arrived_ns = now_ns - int(remote_ms * 1e6)
+        self._pass(key, entry.arrived_ns)
         self._learn_in_order()
         return (entry.arrived_ns - entry.sent_ns) / 1e6
 
@@ -81,13 +93,30 @@ class LinkEstimator:
         self._in_flight.pop(key, None)
         self._learn_in_order()
 
-    def _learn_in_order(self) -> None:
-        """Acks overtake each other (a worker holds some longer), bytes on the path do not: learn in sending order."""
-        while self._in_flight:
-            key, entry = next(iter(self._in_flight.items()))
-            if entry.arrived_ns is None:
+    def _pass(self, arrived: str, arrived_ns: int) -> None:
+        """What was sent before `arrived` has crossed before it did."""
+        for key, entry in self._in_flight.items():
+            if key == arrived:
                 return
+            if entry.crossing:
+                entry.passed_ns = arrived_ns
+
+    def _learn_in_order(self) -> None:
+        """Acks overtake each other (a worker holds some longer), bytes on the path do not: learn in sending order.
+
+        What a later message has passed long ago is not waited for: a request that a worker took to its grave would
+        hold back the others' news until it is given up.
+        """
+        newest_ns = max((entry.arrived_ns or 0 for entry in self._in_flight.values()), default=0)
+        for key, entry in list(self._in_flight.items()):
+            if entry.arrived_ns is None:
+                if entry.passed_ns is None or newest_ns - entry.passed_ns < _PATIENCE_NS:
+                    return
+                continue
             del self._in_flight[key]
+            if entry.sent_ns < self._learnt_ns:
+                continue
+            self._learnt_ns = entry.sent_ns
             start_ns = max(entry.sent_ns, self._last_arrival_ns - int(self._base_ms * 1e6))
             self._last_arrival_ns = max(self._last_arrival_ns, entry.arrived_ns)
             self._learn(max(0.05, (entry.arrived_ns - start_ns) / 1e6), entry.size_bytes / _KB)
@@ -104,7 +133,7 @@ class LinkEstimator:
 
     @property
     def in_flight_bytes(self) -> int:
-        return sum(entry.size_bytes for entry in self._in_flight.values() if entry.arrived_ns is None)
+        return sum(entry.size_bytes for entry in self._in_flight.values() if entry.crossing)
 
     def transfer_ms(self, size_bytes: float) -> float:
         """Time the bytes alone occupy the link."""
@@ -132,6 +161,7 @@ class LinkEstimator:
         for entry in self._in_flight.values():
             if entry.arrived_ns is not None:
                 free_ms = max(free_ms, entry.arrived_ns / 1e6 - self._base_ms)
+            if not entry.crossing:
                 continue
             free_ms = max(entry.sent_ns / 1e6, free_ms) + self.transfer_ms(entry.size_bytes)
             overdue_ms = now_ms - (free_ms + self._base_ms + entry.remote_ms)

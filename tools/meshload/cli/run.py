@@ -35,7 +35,7 @@ EPILOG = """\b
 Targets:
   nats://host[:port]/tenant/model[/cut]   workers of the mesh, in its own protocol
   nats-raw://host[:port]/subject          any responder on NATS
-  http[s]://host[:port]/path              HTTP/1.1   (h2:// and h2c://: HTTP/2)
+  http[s]://host[:port]/path              HTTP/1.1
   grpc[s]://host:port/pkg.Service/Method  any method, found by server reflection
   kserve://host:port/model                KServe v2, the Open Inference Protocol
 

@@ -38,8 +38,6 @@ SCHEMES: dict[str, Opener] = {
     "nats-raw": "meshload.targets.nats:raw_target",
     "http": "meshload.targets.http:http_target",
     "https": "meshload.targets.http:http_target",
-    "h2": "meshload.targets.http2:http2_target",
-    "h2c": "meshload.targets.http2:http2_target",
     "grpc": "meshload.targets.grpc:grpc_target",
     "grpcs": "meshload.targets.grpc:grpc_target",
     "kserve": "meshload.targets.kserve:kserve_target",
