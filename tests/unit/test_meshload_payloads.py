@@ -179,7 +179,8 @@ def test_a_short_video_gives_all_that_it_has(clip: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "says"), [("h264-30", "replay"), ("nope-3", "known"), ("jpeg-0", "1 … 100"), ("roijpeg-60", "no edge")]
+    ("codec", "says"),
+    [("h264-30", "acknowledged"), ("nope-3", "known"), ("jpeg-0", "1 … 100"), ("roijpeg-60", "no edge")],
 )
 def test_codecs_that_frames_can_not_have_say_why(codec: str, says: str, clip: Path) -> None:
     with pytest.raises(PayloadError, match=says):
@@ -209,7 +210,7 @@ def test_files_are_sent_as_they_are_in_order_of_their_names(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("point", "says"),
     [
-        ("split/n37/temporal-80", "replay"),
+        ("split/n37/temporal-80", "without state"),
         ("split/n37/jpeg-80", "not the tensors"),
         ("split/n37/u8zstd-99", "3 … 8"),
         ("frame/jpeg-80", "frames:@jpeg-80"),

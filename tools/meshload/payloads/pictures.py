@@ -91,7 +91,7 @@ def check_alone(codec: str, level: int, text: str) -> None:
         raise PayloadError(
             f"{codec} codes a frame by those before it that its worker has acknowledged",
             spec=text,
-            advice="take a codec without state, or record a live mesh and replay it",
+            advice="take a codec without state, such as jpeg-85 or webp-50",
         )
 
 
