@@ -2,7 +2,7 @@
 
 `make bench-meshload`. Servers of known latency (bench/meshload_servers.py) run beside it on this machine: where it
 has two cores, generator, server and broker share them, and what they can do together is less than the generator can.
-`wrk` is compared with where it is installed (Debian: apt install wrk).
+The comparison with wrk is `bench.meshload_wrk`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,14 @@ import math
 import os
 import platform
 import random
-import re
 import resource
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.meshload_runs import load, server
 from bench.meshload_servers import Latency
 
 from splitmesh.bus.server import EmbeddedServer
@@ -35,43 +31,16 @@ DISTRIBUTIONS = ("constant:20", "bimodal:5:50:0.2", "pareto:5:3")
 RATES = (1000, 2000, 5000, 10_000, 20_000, 30_000, 40_000)
 SERVER_SEED = 5
 FREEZE_S = 1.0
-_UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-
-
-@contextmanager
-def server(kind: str, *arguments: str) -> Iterator[str]:
-    """The URL of a server of `bench.meshload_servers` ("" of a responder)."""
-    command = [sys.executable, "-m", "bench.meshload_servers", kind, *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        if child.stdin is None or child.stdout is None:
-            raise RuntimeError("no pipes")
-        try:
-            port = json.loads(child.stdout.readline())["port"]
-            yield f"http://127.0.0.1:{port}/" if kind == "http" else ""
-        finally:
-            child.stdin.close()
-            child.wait(10)
-
-
-def load(*arguments: object) -> dict[str, Any]:
-    """One run of meshload in a process of its own; its figures."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "out.json"
-        words = [str(word) for word in arguments]
-        command = [sys.executable, "-m", "meshload.cli.main", "-q", "--json", str(file), *words]
-        subprocess.run(command, check=False, timeout=300)
-        figures: dict[str, Any] = json.loads(file.read_text())
-    return figures
 
 
 def stall(rate: int) -> dict[str, Any]:
     """A server that freezes in the middle: of requests at an even rate, those within wait for the rest of it."""
     length_s = 10.0
     arguments = ("--latency", "constant:2", "--freeze", f"5:{FREEZE_S}")
-    with server("http", *arguments) as url:
-        opened = load("-R", rate, "-d", f"{length_s}s", "--arrivals", "constant", url)
-    with server("http", *arguments) as url:
-        closed = load("--closed", "-c", 4, "-d", f"{length_s}s", url)
+    with server("http", *arguments) as served:
+        opened = load("-R", rate, "-d", f"{length_s}s", "--arrivals", "constant", served.url)
+    with server("http", *arguments) as served:
+        closed = load("--closed", "-c", 4, "-d", f"{length_s}s", served.url)
     analytic_ms = 1000 * FREEZE_S * (1 - 0.01 * length_s / FREEZE_S)
     return {
         "rate": rate,
@@ -90,8 +59,8 @@ def accuracy(kind: str, rate: int, length_s: float, rounds: int) -> dict[str, An
     true = {name: drawn[max(0, math.ceil(q * len(drawn)) - 1)] for name, q in QUANTILES.items()}
     runs = []
     for _ in range(rounds):
-        with server("http", "--awake", "--latency", kind) as url:
-            runs.append(load("-R", rate, "-d", f"{length_s}s", "--arrivals", "constant", url))
+        with server("http", "--awake", "--latency", kind) as served:
+            runs.append(load("-R", rate, "-d", f"{length_s}s", "--arrivals", "constant", served.url))
     row: dict[str, Any] = {"kind": kind, "rate": rate, "requests": len(drawn), "true_ms": true}
     for key in ("latency_ms", "service_ms"):
         row[key] = {name: statistics.median(run[key][name] for run in runs) for name in QUANTILES}
@@ -144,61 +113,6 @@ def edges(url: str) -> dict[str, Any]:
     }
 
 
-def http(length_s: float, rounds: int) -> dict[str, Any]:
-    """Requests/s over -t against one no-op server, and wrk's in the same rounds; then figures of both at 5 ms."""
-    found: dict[str, Any] = {"meshload": {}, "wrk": {}, "agreement": None}
-    wrk_path = shutil.which("wrk")
-    ours: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
-    theirs: dict[int, list[dict[str, float]]] = {1: [], 2: []}
-    with server("http") as url:
-        for _ in range(rounds):
-            for processes in ours:
-                run = ("--closed", "-c", 64, "-t", processes, "-d", f"{length_s}s", "--warmup", "0.5s")
-                ours[processes].append(load(*run, "--method", "GET", url))
-                if wrk_path:
-                    theirs[processes].append(wrk(wrk_path, url, threads=processes, callers=64, length_s=length_s))
-    for processes, runs in ours.items():
-        found["meshload"][str(processes)] = {
-            "rps": statistics.median(run["achieved_rps"] for run in runs),
-            "cpu": statistics.median(sum(run["generator"]["cpus"]) for run in runs),
-        }
-    if not wrk_path:
-        print("wrk is not installed: its part is left out (Debian: apt install wrk)")
-        return found
-    for processes, told in theirs.items():
-        found["wrk"][str(processes)] = {"rps": statistics.median(run["rps"] for run in told)}
-    with server("http", "--latency", "constant:5") as url:
-        mine = [
-            load("--closed", "-c", 16, "-d", f"{length_s}s", "--method", "GET", url)["latency_ms"]
-            for _ in range(rounds)
-        ]
-        other = [wrk(wrk_path, url, threads=1, callers=16, length_s=length_s) for _ in range(rounds)]
-    found["agreement"] = {
-        key: {
-            "meshload_ms": statistics.median(run[key] for run in mine),
-            "wrk_ms": statistics.median(run[key] for run in other),
-        }
-        for key in ("mean", "p99")
-    }
-    return found
-
-
-def wrk(path: str, url: str, *, threads: int, callers: int, length_s: float) -> dict[str, float]:
-    """Requests/s, mean and p99 in ms, as wrk tells them."""
-    command = [path, f"-t{threads}", f"-c{callers}", f"-d{max(1, round(length_s))}s", "--latency", url]
-    return wrk_figures(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-def wrk_figures(out: str) -> dict[str, float]:
-    """What `wrk --latency` printed: rps, mean and p99 in ms; NaN for what is not there."""
-    times = {}
-    for name, pattern in (("mean", r"Latency\s+([0-9.]+)(us|ms|s)"), ("p99", r"99%\s+([0-9.]+)(us|ms|s)")):
-        match = re.search(pattern, out)
-        times[name] = float(match[1]) * _UNITS_MS[match[2]] if match else math.nan
-    rps = re.search(r"Requests/sec:\s+([0-9.]+)", out)
-    return {"rps": float(rps[1]) if rps else math.nan, **times}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="per run (the stall takes 10)")
@@ -225,7 +139,6 @@ def measure(length_s: float, rounds: int) -> dict[str, Any]:
         report |= on_nats(Path(folder), length_s, rounds)
     report["stall"] = stall(500)
     report["accuracy"] = [accuracy(kind, 500, length_s, rounds) for kind in DISTRIBUTIONS]
-    report["http"] = http(length_s, rounds)
     report["load_after"] = os.getloadavg()[0]
     return report
 

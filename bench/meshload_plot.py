@@ -63,22 +63,4 @@ def table(report: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]
             f"{edges['kept']:.2%} in time, CPU {edges['cpu']:.0%}, at most {edges['peak_mb_at_most']:.0f} MB",
         ),
     ]
-    http = report["http"]
-    for processes, ours in http["meshload"].items():
-        theirs = http["wrk"].get(processes)
-        told = (
-            f", {ours['rps'] / theirs['rps']:.2f} of wrk's {theirs['rps']:,.0f}/s"
-            if theirs
-            else "; wrk: not installed"
-        )
-        rows.append((f"HTTP, 64 callers, -t {processes}, no-op server", "0.25 of wrk", f"{ours['rps']:,.0f}/s{told}"))
-    for name, pair in (http["agreement"] or {}).items():
-        off = pair["meshload_ms"] / pair["wrk_ms"] - 1
-        rows.append(
-            (
-                f"{name} of 16 callers at 5 ms",
-                f"wrk: {pair['wrk_ms']:.2f} ms",
-                f"{pair['meshload_ms']:.2f} ms ({off:+.1%})",
-            )
-        )
     return ("what", "wanted", "measured"), rows

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,3 +36,16 @@ def meshload(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProc
         timeout=timeout_s,
         env=os.environ | {"NO_COLOR": "1"},
     )
+
+
+async def finished(*words: str) -> tuple[int, str, str]:
+    """(exit status, output, complaints) of one command line."""
+    load = await started(*words)
+    out, err = await load.communicate()
+    return load.returncode or 0, out.decode(), err.decode()
+
+
+async def started(*words: str) -> asyncio.subprocess.Process:
+    command = [sys.executable, "-m", "meshload.cli.main", *words]
+    environment = os.environ | {"NO_COLOR": "1"}
+    return await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE, env=environment)

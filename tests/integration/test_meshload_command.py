@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
 import shlex
@@ -14,8 +15,10 @@ from pathlib import Path
 import pytest
 from meshload_rig import PROJECT, meshload, server
 
-from meshload.cli.main import COMMANDS, EXIT_INTERRUPTED, EXIT_LOST, EXIT_SLO
+from meshload.cli.main import COMMANDS, EXIT_DIED, EXIT_LOST, EXIT_SLO
+from meshload.cli.options import spec_of
 from meshload.targets import SCHEMES
+from splitmesh.cli.outer import EXIT_INTERRUPTED
 
 FAST = ("-R", "100", "-d", "1s", "--arrivals", "constant")
 
@@ -66,19 +69,6 @@ def test_a_link_in_between_is_felt_and_told(tmp_path: Path) -> None:
     assert missing.returncode == 2 and "--link" in missing.stderr
 
 
-def test_find_tells_each_try_and_the_rate(tmp_path: Path) -> None:
-    """Five in flight at 50 ms are 100 a second: at 200 they queue."""
-    file = tmp_path / "find.json"
-    with server("http", "--latency", "constant:50") as (port, _):
-        tries = ("--from", "50", "--precision", "0.9", "-d", "2s", "--warmup", "0s", "--arrivals", "constant")
-        url = f"http://127.0.0.1:{port}/"
-        done = meshload("find", "--slo", "p50<250ms", *tries, "-c", "5", "--json", str(file), url)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(file.read_text())
-    assert 50 <= found["rate_rps"] < found["broken_rps"] <= 200 and len(found["tries"]) >= 2
-    assert done.stdout.count("\n") == len(found["tries"]) + 2 and "broken: p50<250ms" in done.stdout
-
-
 @pytest.mark.parametrize(
     ("words", "status", "complaint"),
     [
@@ -103,6 +93,16 @@ def test_what_can_not_be_is_said_in_a_line(words: list[str], status: int, compla
     done = meshload(*words)
     assert done.returncode == status and complaint in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_reader_that_goes_ends_it_quietly() -> None:
+    """As `meshload --help | head -1`."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "meshload.cli.main", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as shown:
+        assert shown.stdout and shown.stderr
+        shown.stdout.close()
+        assert shown.stderr.read() == b"" and shown.wait(30) == 1
 
 
 def test_another_protocol_is_recognised() -> None:
@@ -147,47 +147,64 @@ def test_ctrl_c_keeps_what_was_counted(tmp_path: Path, processes: str) -> None:
     assert "interrupted after" in out
 
 
+@pytest.mark.parametrize("dying", [1, 2])
+def test_a_process_that_dies_leaves_what_it_had_reported(tmp_path: Path, dying: int) -> None:
+    """Of two, 50 requests a second each; the first reports come after a second, the kill after at least two."""
+    files = {kind: tmp_path / f"out.{kind}" for kind in ("json", "html")}
+    more = ("--arrivals", "constant", "-t", "2", "-d", "5s", "--html", str(files["html"]))
+    with server("http", "--tell", "250") as (port, child):
+        load = running(port, files["json"], *more)
+        assert child.stdout and json.loads(child.stdout.readline()) == {"requests": 250}
+        processes = Path(f"/proc/{load.pid}/task/{load.pid}/children").read_text().split()
+        assert len(processes) == 2
+        for process in processes[:dying]:
+            os.kill(int(process), signal.SIGKILL)
+        out, err = load.communicate(timeout=60)
+    figures = json.loads(files["json"].read_text())
+    requests = figures["requests"]
+    assert load.returncode == EXIT_DIED and "Traceback" not in err
+    assert requests["offered"] == sum(requests[name] for name in ("ok", "refused", "error", "timeout", "unsent"))
+    alive = 250 * (2 - dying)
+    assert alive + 40 * dying <= requests["ok"] <= alive + 125 * dying, "whole seconds of what has gone"
+    assert [death["status"] for death in figures["counts"]["died"]] == [-9] * dying
+    for told in (out, files["html"].read_text()):
+        assert told.count("DIED: it was killed by SIGKILL") == dying and "is not known" in told
+    assert figures["duration_s"] == 5 if dying == 1 else 1 <= figures["duration_s"] < 5
+
+
+def check_example(words: list[str]) -> bool:
+    """Its options are those of its command, and mean a run; whether it is `meshload [run]` itself."""
+    name = words[0] if words[0] in COMMANDS else "run"
+    module, _, attribute = COMMANDS[name].partition(":")
+    command = getattr(importlib.import_module(module), attribute)
+    values = command.make_context(name, words[name != "run" :]).params
+    if name == "run":
+        assert spec_of(values["target"], values).measured_s > 0
+    return name == "run"
+
+
 def test_help_shows_examples_that_parse() -> None:
     shown = meshload("--help").stdout
     assert "Examples:" in shown and "Exit status:" in shown
-    from meshload.cli.options import spec_of
-    from meshload.cli.run import run
-
-    examples = [line.split("     ")[0].split() for line in shown.splitlines() if line.startswith("    meshload ")]
-    runs = [words[1:] for words in examples if words[1] not in ("find", "diff")]
-    assert len(examples) >= 6 and len(runs) >= 4
-    for words in runs:
-        values = run.make_context("meshload", [word.strip("'") for word in words]).params
-        assert spec_of(values["target"], values).measured_s > 0
-    other = set(COMMANDS) - {"run"}
-    assert (
-        shown[shown.index("Other commands") :].partition(": ")[2].partition(".")[0].split(", ") == list(COMMANDS)[1:]
-    )
-    for name in other:
-        assert "Examples:" in meshload(name, "--help").stdout
+    lines = [line.split("     ")[0] for line in shown.splitlines() if line.startswith("    meshload ")]
+    assert sum(check_example(shlex.split(line)[1:]) for line in lines) >= 4
+    named = shown[shown.index("Other commands") :].partition(": ")[2].partition(".")[0].split(", ")
+    assert named == list(COMMANDS)[1:] and {line.split()[1] for line in lines} >= {"find", "diff", "record", "replay"}
+    for name in named:
+        other = meshload(name, "--help").stdout
+        examples = [line for line in other.splitlines() if line.startswith(f"    meshload {name} ")]
+        assert examples and not any(check_example(shlex.split(line)[1:]) for line in examples)
 
 
 def test_examples_of_the_document_parse() -> None:
-    from meshload.cli.options import spec_of
-    from meshload.cli.run import run
-
     document = (PROJECT / "docs/meshload.md").read_text(encoding="utf-8")
     lines = [shlex.split(line)[2:] for line in document.splitlines() if line.startswith("$ meshload ")]
-    runs = [words for words in lines if words[0] not in ("find", "diff")]
-    assert len(runs) >= 4 and len(lines) >= 6
-    for words in runs:
-        values = run.make_context("meshload", list(words)).params
-        assert spec_of(values["target"], values).asked_rps
-    from meshload.cli.compare import diff
-    from meshload.cli.find import find
-
-    for words in lines:
-        if words[0] in ("find", "diff"):
-            {"find": find, "diff": diff}[words[0]].make_context(words[0], words[1:])
+    assert sum(check_example(words) for words in lines) >= 4
+    assert {words[0] for words in lines} >= {"find", "diff", "record", "replay"}
 
 
 def test_the_document_shows_every_status_scheme_and_key_that_is_promised() -> None:
     document = (PROJECT / "docs/meshload.md").read_text(encoding="utf-8")
-    for status in (0, 1, 2, EXIT_SLO, EXIT_LOST, EXIT_INTERRUPTED):
+    for status in (0, 1, 2, EXIT_SLO, EXIT_LOST, EXIT_DIED, EXIT_INTERRUPTED):
         assert f"| {status} |" in document
     assert all(f"`{scheme}://" in document for scheme in SCHEMES)

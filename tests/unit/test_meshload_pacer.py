@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from meshload.alarm import Alarm
 from meshload.arrivals import Arrival
+from meshload.errors import LoadError
 from meshload.pacer import Pacer
 from meshload.target import Status
 
@@ -50,6 +52,20 @@ async def test_each_leaves_in_its_turn_and_not_before_its_time(gap_ns: int) -> N
     pacer.close()
     assert pacer.exhausted and [at for at, _, _ in sink.sent] == sorted(at for at, _, _ in sink.sent)
     assert all(now >= at and not held for at, now, held in sink.sent)
+
+
+async def test_a_schedule_that_breaks_ends_there_and_says_why() -> None:
+    def broken() -> Iterator[Arrival]:
+        yield Arrival(0)
+        yield Arrival(MS)
+        raise LoadError("the file is damaged")
+
+    sink = Sink(keeps=False)
+    pacer = Pacer(sink, 10, broken())
+    pacer.pump()
+    await sink.wait_for(2)
+    assert pacer.exhausted and str(pacer.failure) == "the file is damaged" and pacer.finish(10 * MS) == []
+    pacer.close()
 
 
 async def test_what_finds_no_room_waits_for_it_and_is_marked() -> None:

@@ -14,7 +14,7 @@ from plan_graphs import classifier_manifest, residual_classifier, save
 from meshload.payloads import load_payloads
 from meshload.payloads.envelope import Envelope, Work
 from meshload.payloads.prepared import PayloadError, gathered
-from meshload.payloads.spec import Features, Files, Frames, Synthetic, parse_spec
+from meshload.payloads.spec import Features, Files, Frames, Json, Synthetic, parse_spec
 from meshload.target import Payload
 from splitmesh.codec.features import decode_features
 from splitmesh.codec.picture import decode_picture, encode_picture
@@ -46,6 +46,8 @@ TOKENS = st.text("abcXYZ019_-", min_size=1, max_size=20)
         ("features:x.plan:split/n37/u8lz4-8", Features("x.plan", "split/n37/u8lz4-8", "default")),
         ("features:default:split/n37/compact-83@v.mp4", Features("default", "split/n37/compact-83", "v.mp4")),
         ("file:pictures/*.jpg", Files("pictures/*.jpg")),
+        ('json:{"a": "@b:c"}', Json(text='{"a": "@b:c"}')),
+        ("json:@x:y.json", Json(file="x:y.json")),
         ("synthetic", Synthetic("random", 128)),
         ("synthetic:4k", Synthetic("random", 4000)),
         ("synthetic:64KiB:zeros", Synthetic("zeros", 65536)),
@@ -61,7 +63,17 @@ def test_a_payload_is_written_so(text: str, expected: object) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "video:x", "features:x.plan", "features:x.plan:n37", "file:", "synthetic:much", "synthetic:-1"),
+        *(
+            "",
+            "video:x",
+            "features:x.plan",
+            "features:x.plan:n37",
+            "file:",
+            "json:",
+            "json:@",
+            "synthetic:much",
+            "synthetic:-1",
+        ),
         *("synthetic:1GB", "synthetic:8x8:picture", "synthetic:10:picture", "synthetic:10:noise"),
     ],
 )
@@ -205,6 +217,18 @@ def test_files_are_sent_as_they_are_in_order_of_their_names(tmp_path: Path) -> N
         load_payloads(f"file:{tmp_path}/*.png")
     with pytest.raises(PayloadError, match=r"a\.bin is larger"):
         load_payloads(f"file:{tmp_path}/*", limit_bytes=3)
+
+
+def test_a_document_is_sent_as_it_is_written_and_must_be_json(tmp_path: Path) -> None:
+    file = tmp_path / "frame.json"
+    file.write_text('{"name":  "é"}', encoding="utf-8")
+    (given,), (read,) = load_payloads('json:{"a": [1, 2]}'), load_payloads(f"json:@{file}")
+    assert (given.body, given.content_type) == (b'{"a": [1, 2]}', "application/json")
+    assert read.body == '{"name":  "é"}'.encode() and read.content_type == "application/json"
+    (tmp_path / "no.json").write_bytes(b'{"a": \xff}')
+    for wrong, says in (("{'a': 1}", "no JSON"), (f"@{tmp_path}/no.json", "no JSON"), (f"@{tmp_path}", "be read")):
+        with pytest.raises(PayloadError, match=says):
+            load_payloads(f"json:{wrong}")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshload.errors import LoadError
-from meshload.outcome import Outcome, total
+from meshload.outcome import Death, Outcome, total
 from meshload.tally import OUTCOMES, Labels, Log, Tally, settle
 from meshload.target import Status
 
@@ -90,6 +90,33 @@ def test_parts_add_up_to_the_whole_and_so_do_their_documents(
         assert total(parts).to_document() == whole.to_document()
     sent = json.loads(json.dumps(whole.to_document()))
     assert Outcome.from_document(sent).to_document() == whole.to_document()
+
+
+@settings(max_examples=40)
+@given(st.lists(REQUESTS, min_size=1, max_size=5), UNSENT)
+def test_reports_of_seconds_add_up_to_the_run(
+    steps: list[list[tuple[int, ...]]], unsent: list[tuple[int, int]]
+) -> None:
+    """Each as a process sends it, and whatever is in it."""
+    kept = Outcome(Tally(0.0))
+    for number, step in enumerate(steps):
+        counts = Outcome(counted(step, unsent if number == len(steps) - 1 else [])).to_document(brief=True)
+        kept.add(Outcome.from_document(json.loads(json.dumps(counts))))
+    whole = Outcome(counted([request for step in steps for request in step], unsent))
+    mine, theirs = kept.to_document(), whole.to_document()
+    assert mine | {"labels": 0, "tenants": 0} == theirs | {"labels": 0, "tenants": 0}
+    assert mine["tenants"] == theirs["tenants"] and mine["labels"] == theirs["labels"]
+
+
+def test_a_death_is_told_with_what_is_not_known() -> None:
+    outcome = Outcome(
+        counted([]), died=[Death(2, 4, -9, 12.34, 37), Death(3, 4, 1, -1.0, 0), Death(4, 4, -250, 1, 1)]
+    )
+    again = Outcome.from_document(json.loads(json.dumps(outcome.to_document())))
+    assert again.died == outcome.died == total([outcome]).died
+    first, second, third = map(str, again.died)
+    assert first.startswith("PROCESS 2 OF 4 DIED: it was killed by SIGKILL.") and "12.3 s" in first and "37" in first
+    assert "ended, status 1" in second and "0.0 s" in second and "signal 250" in third
 
 
 def test_answers_count_as_throughput_when_they_arrive_whoever_asked() -> None:

@@ -94,13 +94,21 @@ class Engine:
         self.stopped = True
         self._changed.set()
 
+    def take(self) -> Tally:
+        """What was counted since the last call, which the engine then forgets. All of them add up to the run's."""
+        taken, self.tally = self.collect(), Tally(self.limits.measured_s)
+        return taken
+
     def collect(self) -> Tally:
         """The tally, with all that happened until now."""
         settle(self._log, self.tally, self._labels, list(self._tenants), round(self.limits.warmup_s * 1e9))
         return self.tally
 
     async def run_open(self, arrivals: Iterator[Arrival], *, start_ns: int | None = None) -> None:
-        """Send each of `arrivals`, times counted from `start_ns` of `time.monotonic_ns` (None: now)."""
+        """Send each of `arrivals`, times counted from `start_ns` of `time.monotonic_ns` (None: now).
+
+        Raises what `arrivals` raises, once what was on its way is settled.
+        """
         self._start(start_ns)
         pacer = Pacer(self, self.limits.in_flight, arrivals)
         self._on_room = pacer.on_room
@@ -114,6 +122,8 @@ class Engine:
             self._on_room = _nothing
         await self._drain()
         self._finish(unsent, end_ns)
+        if pacer.failure:
+            raise pacer.failure
 
     async def run_closed(
         self, *, tenants: Sequence[str] = ("",), deadline_ns: int = 0, start_ns: int | None = None

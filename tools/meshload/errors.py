@@ -21,6 +21,11 @@ class TargetError(LoadError):
         super().__init__(f"{self.url}: {message}", advice=advice)
 
 
+def is_usage(exc: MeshError) -> bool:
+    """What was asked for is wrong, and not what is behind it."""
+    return isinstance(exc, LoadError) and not isinstance(exc, TargetError)
+
+
 def without_secrets(url: str) -> str:
     """`url` as it may be shown: user, password and token become "…"."""
     return _CREDENTIALS.sub(r"\1…@", url)

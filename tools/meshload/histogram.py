@@ -5,6 +5,7 @@ Layout and exchanged form are those of http://hdrhistogram.org (V2, deflated, ba
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -120,16 +121,43 @@ class Histogram:
         return self.sum_ns / total / 1e6 if total else None
 
     def to_document(self) -> dict[str, Any]:
-        return {
-            "hdr": self._as_hdr().encode().decode(),
-            "sum_ns": self.sum_ns,
-            "min_ns": self.min_ns,
-            "max_ns": self.max_ns,
-        }
+        """As other programs read it."""
+        return {"hdr": self._as_hdr().encode().decode()} | self._ends()
+
+    def _ends(self) -> dict[str, int]:
+        return {"sum_ns": self.sum_ns, "min_ns": self.min_ns, "max_ns": self.max_ns}
+
+    def to_sparse(self) -> dict[str, Any]:
+        """Buckets that are used, by their numbers."""
+        used = np.flatnonzero(self.counts)
+        return {"at": used.tolist(), "n": self.counts[used].tolist()} | self._ends()
+
+    def to_packed(self) -> dict[str, Any]:
+        """The same, quick to make: base64 of the numbers of used buckets and their counts, uint64, little endian."""
+        used = np.flatnonzero(self.counts)
+        both = np.stack((used, self.counts[used])).astype("<u8")
+        return {"packed": b64encode(both.tobytes()).decode()} | self._ends()
+
+    @staticmethod
+    def from_sparse(sparse: dict[str, Any], layout: Layout) -> Histogram:
+        """What `to_sparse` or `to_packed` of a histogram of `layout` made.
+
+        Raises KeyError, IndexError or ValueError for anything else.
+        """
+        made = Histogram(layout)
+        if "packed" in sparse:
+            at, counts = np.frombuffer(b64decode(sparse["packed"]), "<u8").reshape(2, -1).astype(np.int64)
+        else:
+            at, counts = np.array(sparse["at"], np.int64), np.array(sparse["n"], np.int64)
+        made.counts[at] = counts
+        made.sum_ns, made.min_ns, made.max_ns = (int(sparse[key]) for key in ("sum_ns", "min_ns", "max_ns"))
+        return made
 
     @staticmethod
     def from_document(document: dict[str, Any]) -> Histogram:
-        """A FINE histogram. Raises LoadError if `document` is none."""
+        """A FINE histogram, of any of these documents. Raises LoadError if `document` is none."""
+        if "at" in document or "packed" in document:
+            return Histogram.from_sparse(document, FINE)
         made = Histogram(FINE)
         try:
             decoded = HdrHistogram.decode(document["hdr"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from signal import Signals
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,32 @@ from meshload.histogram import COARSE, Histogram
 from meshload.tally import OUTCOMES, SECOND_COUNTS, Share, Tally
 
 FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A process of the run that ended before it should have."""
+
+    process: int
+    """From 1."""
+    of: int
+    status: int
+    """Its exit status; below 0: minus the number of the signal that killed it."""
+    at_s: float
+    """Into the measured time, of its last report; what came after is not counted."""
+    in_flight: int
+    """Requests on their way then: what became of them is not known."""
+
+    def __str__(self) -> str:
+        try:
+            how = f"was killed by {Signals(-self.status).name}" if self.status < 0 else f"ended, status {self.status}"
+        except ValueError:
+            how = f"was killed by signal {-self.status}"
+        return (
+            f"PROCESS {self.process} OF {self.of} DIED: it {how}. Counted is what it had reported, "
+            f"{max(0.0, self.at_s):.1f} s into the run; what became of the {self.in_flight:,} requests then on their "
+            "way, and what it sent after, is not known, and its share of the load was sent by nobody from then on"
+        )
 
 
 @dataclass
@@ -30,6 +57,8 @@ class Outcome:
     lost: bool = False
     """The target gave nothing but errors at the end: see `Engine.lost`."""
     interrupted: bool = False
+    died: list[Death] = field(default_factory=list)
+    """Processes of the run that ended by themselves."""
 
     def add(self, other: Outcome) -> None:
         """Count what `other` has counted, too."""
@@ -40,16 +69,21 @@ class Outcome:
         self.trouble = max(filter(None, (self.trouble, other.trouble)), default=None)
         self.lost = self.lost or other.lost
         self.interrupted = self.interrupted or other.interrupted
+        self.died += other.died
 
-    def to_document(self) -> dict[str, Any]:
+    def to_document(self, *, brief: bool = False) -> dict[str, Any]:
+        """brief: quick and short, for what one second adds; else with histograms that other programs read."""
         tally = self.tally
+        spread = Histogram.to_packed if brief else Histogram.to_document
+        each = Histogram.to_packed if brief else Histogram.to_sparse
+        first = int(tally.seconds.any(axis=1).argmax()) if brief and len(tally.seconds) else 0
         return {
             "format": FORMAT,
             "measured_s": tally.measured_s,
-            "latency": tally.latency.to_document(),
-            "service": tally.service.to_document(),
-            "server": tally.server.to_document(),
-            "lag": tally.lag.to_document(),
+            "latency": spread(tally.latency),
+            "service": spread(tally.service),
+            "server": spread(tally.server),
+            "lag": spread(tally.lag),
             "held": tally.held,
             "warmup": tally.warmup,
             "labels": tally.labels,
@@ -58,18 +92,20 @@ class Outcome:
                     "offered": share.offered,
                     "ok": share.ok,
                     "hit": share.hit,
-                    "latency": share.latency.to_document(),
+                    "latency": spread(share.latency),
                 }
                 for name, share in tally.tenants.items()
             },
-            "seconds": {name: tally.column(name).tolist() for name in SECOND_COUNTS},
-            "second_latency": {str(at): _sparse(found) for at, found in sorted(tally.second_latency.items())},
+            "first_second": first,
+            "seconds": {name: tally.column(name)[first:].tolist() for name in SECOND_COUNTS},
+            "second_latency": {str(at): each(found) for at, found in sorted(tally.second_latency.items())},
             "cpus": self.cpus,
             "described": self.described,
             "payload": self.payload,
             "trouble": self.trouble,
             "lost": self.lost,
             "interrupted": self.interrupted,
+            "died": [asdict(death) for death in self.died],
         }
 
     @staticmethod
@@ -86,6 +122,7 @@ class Outcome:
                 tuple(document["trouble"]) if document["trouble"] else None,
                 bool(document["lost"]),
                 bool(document["interrupted"]),
+                [Death(**death) for death in document.get("died", [])],
             )
         except (KeyError, TypeError, ValueError, IndexError) as exc:
             raise LoadError(f"these are no counts of meshload: {type(exc).__name__} {exc}") from exc
@@ -111,27 +148,10 @@ def _tally(document: dict[str, Any]) -> Tally:
         share = tally.tenants[name] = Share()
         share.offered, share.ok, share.hit = (int(found[key]) for key in ("offered", "ok", "hit"))
         share.latency = Histogram.from_document(found["latency"])
-    tally.seconds = np.array([document["seconds"][name] for name in SECOND_COUNTS], np.int64).T.reshape(
-        -1, len(SECOND_COUNTS)
-    )
+    columns = [document["seconds"][name] for name in SECOND_COUNTS]
+    rows = np.array(columns, np.int64).T.reshape(-1, len(SECOND_COUNTS))
+    before = np.zeros((int(document.get("first_second", 0)), len(SECOND_COUNTS)), np.int64)
+    tally.seconds = np.vstack((before, rows)) if len(before) else rows
     for at, sparse in document["second_latency"].items():
-        tally.second_latency[int(at)] = _dense(sparse)
+        tally.second_latency[int(at)] = Histogram.from_sparse(sparse, COARSE)
     return tally
-
-
-def _sparse(histogram: Histogram) -> dict[str, Any]:
-    used = np.flatnonzero(histogram.counts)
-    return {
-        "at": used.tolist(),
-        "n": histogram.counts[used].tolist(),
-        "sum_ns": histogram.sum_ns,
-        "min_ns": histogram.min_ns,
-        "max_ns": histogram.max_ns,
-    }
-
-
-def _dense(sparse: dict[str, Any]) -> Histogram:
-    histogram = Histogram(COARSE)
-    histogram.counts[np.array(sparse["at"], np.int64)] = sparse["n"]
-    histogram.sum_ns, histogram.min_ns, histogram.max_ns = (int(sparse[k]) for k in ("sum_ns", "min_ns", "max_ns"))
-    return histogram

@@ -36,7 +36,9 @@ class Pacer:
 
     def __init__(self, sender: Sender, room: int, arrivals: Iterator[Arrival]) -> None:
         self._sender, self._room, self._arrivals = sender, room, arrivals
-        self._next = next(arrivals, None)
+        self.failure: Exception | None = None
+        """Why the schedule ended before its end."""
+        self._next = self._take()
         self._alarm = Alarm(self.pump)
         self._early = self._full = self._planned = False
         self._loop = asyncio.get_running_loop()
@@ -72,7 +74,7 @@ class Pacer:
                 break
             sender.send(arrival, now_ns, held=self._full)
             left -= 1
-            self._next = arrival = next(self._arrivals, None)
+            self._next = arrival = self._take()
 
     def finish(self, end_ns: int) -> list[Arrival]:
         """Send what was due before `end_ns` as far as there is room; the rest."""
@@ -82,11 +84,19 @@ class Pacer:
                 self._sender.send(self._next, time.monotonic_ns() - self._sender.start_ns, held=self._full)
             else:
                 left.append(self._next)
-            self._next = next(self._arrivals, None)
+            self._next = self._take()
         return left
 
     def close(self) -> None:
         self._alarm.close()
+
+    def _take(self) -> Arrival | None:
+        """The next one. A schedule that is read as the run goes on may break, and nobody could catch that here."""
+        try:
+            return next(self._arrivals, None)
+        except Exception as exc:  # noqa: BLE001 (whatever it is ends the run, which raises it)
+            self.failure = exc
+            return None
 
     def _wait(self, at_ns: int, now_ns: int) -> None:
         self._early = at_ns - now_ns > _EARLY_GAP_NS

@@ -62,6 +62,7 @@ def document_of(spec: RunSpec, outcome: Outcome, *, started: str = "") -> dict[s
         "tenants": _tenants(tally),
         "timeline": _timeline(tally),
         "interrupted": outcome.interrupted,
+        "died": [str(death) for death in outcome.died],
     }
     figures["notes"] = notes(figures, outcome)
     figures["spec"] = spec.to_document()

@@ -1,7 +1,8 @@
 """Owns a whole run: in this process where one is asked for, else in children whose counts are added up.
 
 All processes begin at the same moment; each takes its part of one schedule, so that together they send what one would
-have sent. `stop` ends a run early and keeps what was counted.
+have sent. Each reports every second what it counted, so that no more is lost with it. `stop` ends a run early and
+keeps what was counted.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any
 
 from meshload.engine import Engine
 from meshload.errors import LoadError
-from meshload.outcome import Outcome, total
-from meshload.single import Tick, prepared
+from meshload.outcome import Death, Outcome, total
+from meshload.single import Tick, measured_s, prepared, tick_of
 from meshload.spec import RunSpec
+from meshload.tally import Tally
 from splitmesh.errors import MeshError
 
 _HEAD_START_NS = 100_000_000
@@ -41,9 +43,11 @@ class Run:
         self._children: list[Process] = []
         self._stopped = False
         self._ticks: dict[int, Tick] = {}
+        self._ended: set[int] = set()
 
     async def run(self) -> Outcome:
-        """Raises MeshError if the run can't begin, or a process of it dies."""
+        """Raises MeshError if the run can't begin. What a process that dies had reported is in the outcome, and that
+        it died."""
         if self.spec.processes == 1:
             return await self._here()
         try:
@@ -66,7 +70,8 @@ class Run:
                 ready.engine.stop()
             if self._on_ready:
                 self._on_ready(ready.target.describe(), ready.payloads.note)
-            return await ready.run(on_tick=self._on_tick)
+            on_tick = self._on_tick
+            return await ready.run(on_second=(lambda engine: on_tick(_tick(engine))) if on_tick else None)
 
     async def _in_children(self) -> Outcome:
         for part in range(self.spec.processes):
@@ -83,32 +88,50 @@ class Run:
             _tell(child, {"start_ns": start_ns})
         if self._stopped:
             self.stop()
-        outcomes = await asyncio.gather(*(self._follow(n, child) for n, child in enumerate(self._children)))
-        return total(outcomes)
+        kept = [Outcome(Tally(0.0), described=said["target"], payload=said["payload"]) for said in ready]
+        await asyncio.gather(*(self._follow(n, child, kept[n]) for n, child in enumerate(self._children)))
+        return total(kept)
 
-    async def _follow(self, number: int, child: Process) -> Outcome:
-        while True:
-            said = await _read(child)
-            if "tick" in said:
-                self._tick(number, said["tick"])
+    async def _follow(self, number: int, child: Process, kept: Outcome) -> None:
+        """Add to `kept` what it counts, until its end."""
+        at_s, in_flight = 0.0, 0
+        while (said := await _read(child)) is not None:
+            if "counts" in said:
+                kept.add(Outcome.from_document(said["counts"]))
+                at_s, in_flight = said["at_s"], said["in_flight"]
+                self._tick(number, tick_of(kept.tally, at_s=at_s, in_flight=in_flight))
             elif "outcome" in said:
-                return Outcome.from_document(said["outcome"])
+                last = Outcome.from_document(said["outcome"])
+                kept.add(last)
+                kept.tally.measured_s = last.tally.measured_s
+                self._gone(number)
+                return
             else:
                 raise _failure(said)
+        status = await child.wait()
+        kept.tally.measured_s = min(max(at_s, 0.0), self.spec.measured_s)
+        kept.died.append(Death(number + 1, len(self._children), status, at_s, in_flight))
+        self._gone(number)
 
     async def _next(self, child: Process, key: str) -> dict[str, Any]:
         said = await _read(child)
+        if said is None:
+            raise MeshError(f"a process of the run ended by itself, status {await child.wait()}", advice="see above")
         if key not in said:
             raise _failure(said)
         found: dict[str, Any] = said[key]
         return found
 
     def _tick(self, number: int, tick: Tick) -> None:
-        """Tell of a second once all processes have."""
+        """Tell of a second once all processes that go on have."""
         self._ticks[number] = tick
-        if self._on_tick and len(self._ticks) == len(self._children):
+        if self._on_tick and len(self._ticks) + len(self._ended) >= len(self._children):
             self._on_tick(_added(list(self._ticks.values())))
             self._ticks.clear()
+
+    def _gone(self, number: int) -> None:
+        self._ended.add(number)
+        self._ticks.pop(number, None)
 
     async def _end_children(self) -> None:
         for child in self._children:
@@ -128,12 +151,17 @@ def _tell(child: Process, message: dict[str, Any]) -> None:
         child.stdin.write(json.dumps(message).encode() + b"\n")
 
 
-async def _read(child: Process) -> dict[str, Any]:
+async def _read(child: Process) -> dict[str, Any] | None:
+    """What it says next; None: it has gone, perhaps in the middle of a line."""
     line = await child.stdout.readline() if child.stdout else b""
-    if not line:
-        raise MeshError(f"a process of the run ended by itself, status {await child.wait()}", advice="see above")
+    if not line.endswith(b"\n"):
+        return None
     said: dict[str, Any] = json.loads(line)
     return said
+
+
+def _tick(engine: Engine) -> Tick:
+    return tick_of(engine.tally, at_s=measured_s(engine), in_flight=engine.in_flight)
 
 
 def _failure(said: dict[str, Any]) -> MeshError:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from meshload.arrivals import Arrival
 from meshload.engine import Engine
 from meshload.outcome import Outcome
 from meshload.payloads import load_payloads
 from meshload.payloads.prepared import Prepared
 from meshload.spec import RunSpec
-from meshload.tally import rehearse
+from meshload.tally import Tally, rehearse
 from meshload.target import Target
 from meshload.targets import open_target
 
 _COLLECT_S = 0.1
 _COLLECT_ROWS = 2000
 """Counting takes some tenths of a millisecond, in which nothing can leave: so not more often than there is enough."""
+_LEAST_S = 0.01
+"""A process that had nothing to send was not there for long enough to tell what share of a core it used."""
 
 Tick = dict[str, Any]
-"""What a second was like: see `tick`."""
+"""What a second was like: see `tick_of`."""
 
 
 @dataclass
@@ -31,23 +34,27 @@ class Ready:
     """A run that could start now."""
 
     spec: RunSpec
-    part: int
     target: Target
     payloads: Prepared
     engine: Engine
+    arrivals: Iterator[Arrival] | None
+    """None: closed loop."""
 
-    async def run(self, *, start_ns: int | None = None, on_tick: Callable[[Tick], None] | None = None) -> Outcome:
-        """Put the load on. `on_tick` is told of each second. `engine.stop` ends it early."""
+    async def run(self, *, start_ns: int | None = None, on_second: Callable[[Engine], None] | None = None) -> Outcome:
+        """Put the load on. `on_second` is called after each second. `engine.stop` ends it early.
+
+        What `on_second` has taken from the engine is not in the outcome.
+        """
         rehearse()
         gc.collect()
         gc.freeze()  # what is there stays: looking through it all would stop the run for milliseconds now and then
-        watch = asyncio.get_running_loop().create_task(self._watch(on_tick))
+        watch = asyncio.get_running_loop().create_task(self._watch(on_second))
         try:
-            if self.spec.closed:
+            if self.arrivals is None:
                 tenants = _in_turn(self.spec.tenants)
                 await self.engine.run_closed(tenants=tenants, deadline_ns=self.spec.deadline_ns, start_ns=start_ns)
             else:
-                await self.engine.run_open(self.spec.schedule(self.part), start_ns=start_ns)
+                await self.engine.run_open(self.arrivals, start_ns=start_ns)
         finally:
             gc.unfreeze()
             watch.cancel()
@@ -55,7 +62,7 @@ class Ready:
         engine = self.engine
         return Outcome(
             engine.tally,
-            [engine.cpu_s / engine.wall_s],
+            [engine.cpu_s / engine.wall_s if engine.wall_s >= _LEAST_S else 0.0],
             self.target.describe(),
             self.payloads.note,
             engine.last_trouble,
@@ -63,34 +70,43 @@ class Ready:
             engine.stopped,
         )
 
-    async def _watch(self, on_tick: Callable[[Tick], None] | None) -> None:
+    async def _watch(self, on_second: Callable[[Engine], None] | None) -> None:
         told = 0
         while True:
             await asyncio.sleep(_COLLECT_S)
             second = int(self.engine.now_ns() / 1e9)
             if second > told or self.engine.uncounted >= _COLLECT_ROWS:
                 self.engine.collect()
-            if on_tick and second > told:
-                on_tick(tick(self.engine))
+            if on_second and second > told:
+                on_second(self.engine)
             told = second
 
 
 @asynccontextmanager
 async def prepared(spec: RunSpec, part: int = 0) -> AsyncIterator[Ready]:
     """Process `part` of a run, target open, payloads made. Raises LoadError, and what payloads are made of raises."""
-    payloads = load_payloads(spec.payload, model=spec.model)
+    replay = spec.replay
+    if replay and replay.payloads != "given":
+        payloads = Prepared((), note=replay.note)
+    else:
+        payloads = load_payloads(spec.payload, model=spec.model)
+    arrivals = None if spec.closed else spec.schedule(part)
     target = open_target(spec.url, spec.options(part))
     try:
         await target.open()
-        yield Ready(spec, part, target, payloads, Engine(target, payloads, spec.limits(part), traced=spec.traced))
+        engine = Engine(target, payloads, spec.limits(part), traced=spec.traced)
+        yield Ready(spec, target, payloads, engine, arrivals)
     finally:
         await target.close()
 
 
-def tick(engine: Engine) -> Tick:
-    """How far the run is: seconds (below 0: warming up), counts until now, quantiles of the last whole second."""
-    tally = engine.tally
-    at_s = engine.now_ns() / 1e9 - engine.limits.warmup_s
+def measured_s(engine: Engine) -> float:
+    """How far the run is; below 0: it warms up."""
+    return engine.now_ns() / 1e9 - engine.limits.warmup_s
+
+
+def tick_of(tally: Tally, *, at_s: float, in_flight: int) -> Tick:
+    """What a second was like: counts until then, quantiles of the last whole second. at_s: into the measured time."""
     last = tally.second_latency.get(int(at_s) - 1)
     completed = tally.column("completed")
     return {
@@ -100,7 +116,7 @@ def tick(engine: Engine) -> Tick:
         "p99_ms": last.quantile_ms(0.99) if last else None,
         "ok": tally.count("ok"),
         "failed": sum(tally.count(name) for name in ("refused", "error", "timeout")),
-        "in_flight": engine.in_flight,
+        "in_flight": in_flight,
     }
 
 

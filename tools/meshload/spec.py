@@ -11,6 +11,7 @@ from meshload import edges
 from meshload.arrivals import Arrival, from_times, read_times, schedule
 from meshload.engine import Limits
 from meshload.errors import LoadError
+from meshload.recording.replay import Replay, arrivals_of
 from meshload.stages import RateCurve, Stage
 from meshload.targets import TargetOptions
 
@@ -51,6 +52,9 @@ class RunSpec:
     tls_insecure: bool = False
     headers: tuple[tuple[str, str], ...] = ()
     method: str = "POST"
+    http2: bool = False
+    replay: Replay | None = None
+    """What is asked again; in place of `arrivals`, and of `payload` unless it says otherwise."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.processes <= 256:
@@ -96,12 +100,16 @@ class RunSpec:
             tls_insecure=self.tls_insecure,
             headers=self.headers,
             method=self.method,
+            http2=self.http2,
+            streams=self.replay is not None and self.replay.streams,
         )
 
     def schedule(self, part: int) -> Iterator[Arrival]:
         """The arrivals of process `part`; those of all processes make the schedule of one. Raises LoadError."""
         total_s = self.warmup_s + self.measured_s
         every, tenants = (part, self.processes), dict(self.tenants) or None
+        if self.replay:
+            return arrivals_of(self.replay, until_ns=round(total_s * 1e9), model=self.model, every=every)
         if self.edges:
             mix = edges.EdgeMix(self.edges, self.fps, self.deadline_ms, tenants, self.seed)
             mine = edges.shared(edges.draw_edges(mix), part=part, of=self.processes)
@@ -130,6 +138,8 @@ class RunSpec:
         shape = f"{self.processes} process{'es' if self.processes > 1 else ''}, at most {self.in_flight:,} in flight"
         if self.closed:
             return f"closed loop, {self.in_flight:,} in flight, {self.processes} process{'es' * (self.processes > 1)}"
+        if self.replay:
+            return f"open loop, {self.replay.describe()}; {shape}"
         if self.edges:
             return f"open loop, {self.edges:,} edges at {_range(self.fps)} frames/s; {shape}"
         if self.asked_rps is None:
@@ -144,7 +154,9 @@ class RunSpec:
         def frozen(value: Any) -> Any:
             return tuple(map(frozen, value)) if isinstance(value, list) else value
 
-        return RunSpec(**{key: frozen(value) for key, value in document.items()})
+        values = {key: frozen(value) for key, value in document.items()}
+        replay = Replay(**values["replay"]) if values.get("replay") else None
+        return RunSpec(**values | {"replay": replay})
 
 
 def _range(bounds: tuple[float, float]) -> str:

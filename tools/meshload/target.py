@@ -34,6 +34,10 @@ class Payload:
     cut: str = ""
     """Name of the cut whose tensors `data` holds; "": as the URL says."""
     content_type: str = "application/octet-stream"
+    stream: int = 0
+    """Of payloads that build on each other and so go to one worker in order; 0: none. Each run has ids of its own."""
+    follows: bool = False
+    """Builds on earlier payloads of `stream`: sent in the short form, to the worker that has those."""
 
     @property
     def body(self) -> bytes:

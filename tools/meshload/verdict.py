@@ -15,11 +15,14 @@ LAG_SHARE = 0.1
 _NO_LATENCY_MS = 100.0
 """Stands for the latency where nothing was answered."""
 KEPT = 0.995
+AT_THE_EDGE = 2.5
+"""Requests that were due just before the end of a run, or of its warm-up, and left just after it, say nothing."""
 
 
 def notes(figures: Mapping[str, Any], outcome: Outcome) -> list[str]:
     """Sentences for the end of the report, the weightiest first."""
-    found = [*_generator(figures), *_room(figures), *_target(figures, outcome)]
+    died = [str(death) for death in outcome.died]
+    found = [*died, *_generator(figures), *_room(figures), *_target(figures, outcome)]
     if figures["requests"]["offered"] and figures["requests"]["offered"] < 1000:
         found.append(f"only {figures['requests']['offered']} requests: p99 and above say little")
     return found
@@ -43,7 +46,8 @@ def _generator(figures: Mapping[str, Any]) -> list[str]:
     if lag is not None and lag > max(LAG_MS, LAG_SHARE * (latency or _NO_LATENCY_MS)):
         reason = "" if busy else ", though its core was not busy: other processes here hold the cores"
         found.append(f"THE GENERATOR WAS LATE: requests left up to {lag:.3g} ms (p99) after their time{reason}")
-    if figures["kept_rps"] < KEPT * due and not generator["held"] and not figures["interrupted"]:
+    short = (due - figures["kept_rps"]) * figures["duration_s"] > AT_THE_EDGE
+    if figures["kept_rps"] < KEPT * due and short and not generator["held"] and not figures["interrupted"]:
         found.append(f"THE GENERATOR DID NOT KEEP THE RATE: {figures['kept_rps']:,.1f} of {due:,.1f}/s left in time")
     return found
 

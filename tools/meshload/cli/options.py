@@ -14,6 +14,7 @@ from meshload.errors import LoadError
 from meshload.spec import DEFAULT_IN_FLIGHT, RunSpec
 from meshload.stages import duration_s, parse_stages
 from meshload.targets import split
+from splitmesh.wire import subjects
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -31,25 +32,28 @@ LOAD = [
     click.option("--closed", is_flag=True, help="Closed loop: -c callers, each sends when it has its answer. It "
                  "hides stalls of the server; for comparison with other tools."),
 ]  # fmt: skip
+REQUESTS = [
+    click.option("--deadline", metavar="TIME", help="An answer later than this after its intended send is a miss: "
+                 "gives hit rate and goodput. With --edges also 100-200ms."),
+    click.option("--tenants", metavar="MIX", help="Shares of tenants: a:3,b:1."),
+    click.option("--edges", type=int, default=0, metavar="N", help="Many virtual edges, each with its own phase, "
+                 "deadline and tenant; in place of -R."),
+    click.option("--fps", metavar="RATE", help="Frames per second of each edge: 5, or 1-15.  [default: 1]"),
+    click.option("--payload", metavar="WHAT", help="frames:VIDEO, features:PLAN:POINT, file:GLOB, "
+                 "json:TEXT, json:@FILE or synthetic[:SIZE[:CONTENT]].  [default: 128 bytes; for nats:// a picture]"),
+]  # fmt: skip
 SHARED = [
     click.option("-c", "--in-flight", type=int, metavar="N",
                  help=f"At most N requests on their way; more wait, and that counts.  [default: "
                  f"{DEFAULT_IN_FLIGHT['open']}; with --closed: {DEFAULT_IN_FLIGHT['closed']}]"),
     click.option("-t", "--processes", type=int, default=1, metavar="N",
                  help="Processes that share the load.  [default: 1]"),
-    click.option("--deadline", metavar="TIME", help="An answer later than this after its intended send is a miss: "
-                 "gives hit rate and goodput. With --edges also 100-200ms."),
     click.option("--timeout", default="10s", metavar="TIME", help="Patience with one request.  [default: 10s]"),
     click.option("--connect-timeout", default="5s", metavar="TIME", help="For connecting.  [default: 5s]"),
-    click.option("--tenants", metavar="MIX", help="Shares of tenants: a:3,b:1."),
-    click.option("--edges", type=int, default=0, metavar="N", help="Many virtual edges, each with its own phase, "
-                 "deadline and tenant; in place of -R."),
-    click.option("--fps", metavar="RATE", help="Frames per second of each edge: 5, or 1-15.  [default: 1]"),
-    click.option("--payload", metavar="WHAT", help="frames:VIDEO, features:PLAN:POINT, file:GLOB or "
-                 "synthetic[:SIZE[:CONTENT]].  [default: 128 bytes; for nats:// a picture]"),
     click.option("--model", default="", metavar="NAME", help="Whose input pictures fit.  [default: the target's]"),
     click.option("--link", metavar="PRESET|FILE", help="An emulated uplink in between, as of `splitmesh link`."),
     click.option("--method", default="POST", metavar="NAME", help="HTTP: GET sends no body.  [default: POST]"),
+    click.option("--http2", is_flag=True, help="HTTP/2 to http:// and https://: many requests on a connection."),
     click.option("-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="Sent along; repeatable."),
     click.option("--tls-ca", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
                  help="Certificates to trust, PEM."),
@@ -97,7 +101,7 @@ def spec_of(url: str, values: dict[str, Any]) -> RunSpec:
     in_flight = values["in_flight"]
     return RunSpec(
         url=url,
-        payload=values.get("payload") or _payload(parts.scheme),
+        payload=values.get("payload") or _payload(parts.scheme, parts.path),
         model=values["model"] or _model(parts.scheme, parts.path),
         closed=closed,
         stages=stages,
@@ -118,6 +122,7 @@ def spec_of(url: str, values: dict[str, Any]) -> RunSpec:
         tls_insecure=values["tls_insecure"],
         headers=tuple(_header(text) for text in values["headers"]),
         method=values["method"],
+        http2=values["http2"],
     )
 
 
@@ -134,8 +139,17 @@ def _deadline(text: str | None) -> tuple[float, float]:
     return (ends[0], ends[1])
 
 
-def _payload(scheme: str) -> str:
-    return "synthetic::picture" if scheme == "nats" else "synthetic"
+def _payload(scheme: str, path: str) -> str:
+    """What is sent where nothing is said. Raises LoadError for a cut, whose tensors must come from somewhere."""
+    if scheme != "nats":
+        return "synthetic"
+    cut = "/".join(path.strip("/").split("/")[2:])
+    if cut not in ("", subjects.WHOLE):
+        raise LoadError(
+            f"cut {cut} takes its tensors, not pictures",
+            advice=f"leave the cut out of the URL and say --payload features:default:split/{cut}/u8zstd-6",
+        )
+    return "synthetic::picture"
 
 
 def _model(scheme: str, path: str) -> str:

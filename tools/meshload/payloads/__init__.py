@@ -6,12 +6,13 @@ import importlib
 from collections.abc import Callable
 
 from meshload.payloads.prepared import MAX_FRAMES, MAX_PREPARED_BYTES, Prepared, Terms
-from meshload.payloads.spec import Features, Files, Frames, Spec, Synthetic, parse_spec
+from meshload.payloads.spec import Features, Files, Frames, Json, Spec, Synthetic, parse_spec
 
 _MAKERS: dict[type[Spec], str] = {
     Frames: "meshload.payloads.pictures:frames",
     Features: "meshload.payloads.features:features",
     Files: "meshload.payloads.files:files",
+    Json: "meshload.payloads.documents:document",
     Synthetic: "meshload.payloads.synthetic:synthetic",
 }
 

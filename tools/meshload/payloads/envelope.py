@@ -93,6 +93,20 @@ def stamped(
     return fresh + fixed
 
 
+def stamped_next(payload: bytes, *, stream: int, seq: int, budget_us: int, trace: bytes = b"") -> bytes:
+    """What `splitmesh.wire.requests.StreamRequest` would encode: a frame of a stream that a worker has opened.
+
+    payload: a codec container, 1 to 1 000 000 bytes. stream: 1 to 2^32 - 1. seq: of the frame, not negative.
+    budget_us: brought into [0, 600 s]. trace: 25 bytes or none. Raises WireError for a payload of another size.
+    """
+    check_size(len(payload), field="payload", limit=MAX_PAYLOAD_BYTES, least=1)
+    budget_us = 0 if budget_us < 0 else MAX_BUDGET_US if budget_us > MAX_BUDGET_US else budget_us
+    fresh = b"\x48%b\x5d%b\x60%b" % (varint(budget_us), stream.to_bytes(4, "little"), varint(seq))
+    if trace:
+        fresh += b"\x52\x19" + trace
+    return b"%b\x32%b%b" % (fresh, varint(len(payload)), payload)
+
+
 def varint(value: int) -> bytes:
     """`value`, not negative, as protobuf writes it: seven bits a byte, the lowest first."""
     if 0x4000 <= value < 0x20_0000:  # budgets of 16 ms to 2 s

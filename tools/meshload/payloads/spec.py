@@ -3,6 +3,7 @@
     frames:VIDEO[@CODEC-LEVEL]     pictures of a video as an edge sends them for the whole model; else jpeg-85
     features:PLAN:POINT[@VIDEO]    cut tensors as an edge sends them at POINT, e.g. split/n37-64x19x19/u8zstd-6
     file:GLOB                      each file as one payload
+    json:TEXT, json:@FILE          one JSON document: the body of an HTTP request, or a gRPC method's message
     synthetic[:SIZE[:CONTENT]]     made up; content: random (not compressible), zeros or picture
 
 VIDEO "default" (or nothing) is the video that `splitmesh lab` plays, PLAN "default" the plan of the default model.
@@ -47,6 +48,14 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
+class Json:
+    """One of both is "". text: the document. file: where it stands."""
+
+    text: str = ""
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Synthetic:
     """size_bytes: of random and zeros. width, height: of pictures, in px; 0: as the model's input."""
 
@@ -56,7 +65,7 @@ class Synthetic:
     height: int = 0
 
 
-Spec: TypeAlias = Frames | Features | Files | Synthetic
+Spec: TypeAlias = Frames | Features | Files | Json | Synthetic
 
 
 def parse_spec(text: str) -> Spec:
@@ -74,9 +83,13 @@ def parse_spec(text: str) -> Spec:
         if not rest:
             raise _wrong(text, "write it as file:GLOB, e.g. 'file:pictures/*.jpg'")
         return Files(rest)
+    if kind == "json":
+        if not rest.removeprefix("@"):
+            raise _wrong(text, """write it as json:'{"a": 1}' or json:@FILE""")
+        return Json(file=rest[1:]) if rest.startswith("@") else Json(text=rest)
     if kind == "synthetic":
         return _synthetic(text, rest)
-    raise _wrong(text, "it is one of frames:VIDEO, features:PLAN:POINT, file:GLOB, synthetic:SIZE")
+    raise _wrong(text, "it is one of frames:VIDEO, features:PLAN:POINT, file:GLOB, json:TEXT, synthetic:SIZE")
 
 
 def _synthetic(text: str, rest: str) -> Synthetic:

@@ -6,7 +6,7 @@ import difflib
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from meshload.errors import TargetError
@@ -28,25 +28,34 @@ class TargetOptions:
     """Sent with every request where the protocol has headers (gRPC: metadata)."""
     method: str = "POST"
     """Of HTTP requests. GET and HEAD send no body."""
+    http2: bool = False
+    """Speak HTTP/2 to `http` and `https`."""
+    streams: bool = False
+    """Payloads that build on each other will come: workers of the mesh must be known by name."""
 
 
 Opener: TypeAlias = str
 """`module:function`; the function takes (url, its parts, options) and returns a Target that is not open yet."""
 
 SCHEMES: dict[str, Opener] = {
-    "nats": "meshload.targets.nats:mesh_target",
+    "nats": "meshload.targets.mesh:mesh_target",
     "nats-raw": "meshload.targets.nats:raw_target",
     "http": "meshload.targets.http:http_target",
     "https": "meshload.targets.http:http_target",
     "grpc": "meshload.targets.grpc:grpc_target",
     "grpcs": "meshload.targets.grpc:grpc_target",
     "kserve": "meshload.targets.kserve:kserve_target",
+    "kserves": "meshload.targets.kserve:kserve_target",
 }
+
+_HTTP: Final = ("http", "https")
 
 
 def open_target(url: str, options: TargetOptions) -> Target:
     """The target of `url`, before its `open`. Raises TargetError for a URL that no target takes."""
     parts = split(url)
+    if options.http2 and parts.scheme not in _HTTP:
+        raise TargetError("does not take --http2", url=url, advice="leave it out, or write http:// or https://")
     module, _, function = SCHEMES[parts.scheme].partition(":")
     try:
         target: Target = getattr(importlib.import_module(module), function)(url, parts, options)
@@ -59,7 +68,9 @@ def split(url: str) -> SplitResult:
     """The parts of a target's URL. Raises TargetError unless it has a known scheme, a host and a valid port."""
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        (parts.hostname or "").encode("idna")
+        if parts.port == 0:
+            raise ValueError("port 0")
     except ValueError as exc:
         raise TargetError(f"is no URL: {exc}", url=url, advice="write it as nats://host:port/tenant/model") from exc
     known = ", ".join(f"{scheme}://" for scheme in SCHEMES)

@@ -28,7 +28,7 @@ class Conversation:
         reply_to: Callable[[StatusCode, aio.Channel], Reply],
     ) -> None:
         self._channel, self._path, self._metadata, self._reply_to = channel, path, metadata, reply_to
-        self._unsent: deque[bytes] = deque()
+        self._unsent: deque[tuple[Request, bytes]] = deque()
         self._asked: deque[_Asked] = deque()
         """In the order of sending."""
         self._forgotten: set[Request] = set()
@@ -38,13 +38,16 @@ class Conversation:
 
     def send(self, request: Request, body: bytes, done: Done) -> None:
         self._asked.append(_Asked(request, done))
-        self._unsent.append(body)
+        self._unsent.append((request, body))
         self._more.set()
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._talk(), name=f"stream of {self._path}")
 
     def abandon(self, request: Request) -> None:
-        if any(asked.request is request for asked in self._asked):
+        if any(each is request for each, _ in self._unsent):  # a server that does not read must not fill our memory
+            self._unsent = deque(each for each in self._unsent if each[0] is not request)
+            self._asked = deque(asked for asked in self._asked if asked.request is not request)
+        elif any(asked.request is request for asked in self._asked):
             self._forgotten.add(request)
 
     async def close(self) -> None:
@@ -83,7 +86,7 @@ class Conversation:
         """One after the other, as gRPC wants it. Ends with the stream."""
         while True:
             while self._unsent:
-                await call.write(self._unsent.popleft())
+                await call.write(self._unsent.popleft()[1])
             self._more.clear()
             await self._more.wait()
 

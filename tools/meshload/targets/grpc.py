@@ -25,6 +25,8 @@ from meshload.errors import TargetError
 from meshload.target import CallTarget, Done, Payload, Reply, Request, Status
 from meshload.targets import TargetOptions
 from meshload.targets.conversation import Conversation
+from meshload.targets.kept import Kept
+from meshload.targets.network import advice_for, knock, tls_context, words_for
 from meshload.targets.reflection import NoMethod, find_method
 from splitmesh.wire.headers import trace_text
 
@@ -32,8 +34,6 @@ KINDS: Final = ("unary", "server", "client", "bidi")
 STREAMS_PER_CONNECTION: Final = 100
 """Calls on one connection at once; most servers allow no more."""
 _MOST_CONNECTIONS: Final = 32
-_MOST_MESSAGES: Final = 4096
-"""Payloads whose message is remembered."""
 _REFUSALS: Final = (StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE)
 _MESSAGE_BYTES: Final = 64 * 1024 * 1024
 
@@ -43,6 +43,8 @@ def grpc_target(url: str, parts: SplitResult, options: TargetOptions) -> GrpcTar
     service, _, method = parts.path.strip("/").rpartition("/")
     if not service or "/" in service or parts.port is None:
         raise TargetError("names no method", url=url, advice="write it as grpc://host:port/package.Service/Method")
+    if parts.username is not None:
+        raise TargetError("gRPC has no user in its URL", url=url, advice="-H 'authorization: …' sends metadata")
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     kind, streams = query.pop("kind", ""), query.pop("streams", "8")
     if query or kind not in ("", *KINDS) or not streams.isdecimal() or not 1 <= int(streams) <= 1000:
@@ -67,8 +69,8 @@ class GrpcTarget(CallTarget):
         super().__init__()
         self._url, self._options = url, options
         self._secure = parts.scheme == "grpcs"
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-        self._address = f"{host}:{parts.port}"
+        self._host, self._port = parts.hostname or "", parts.port or 0
+        self._address = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
         self._service, self._method = service, method
         self._path = f"/{service}/{method}"
         self._kind, self._streams = kind, streams
@@ -77,9 +79,10 @@ class GrpcTarget(CallTarget):
         self._talks: list[Conversation] = []
         self._next_talk = 0
         self._message: type[Message] | None = None
-        self._bodies: dict[Payload, bytes | None] = {}
+        self._bodies = Kept(self._from_json, lambda body: len(body or b""))
 
     async def open(self) -> None:
+        await self._knock()
         wanted = -(-self._options.in_flight // STREAMS_PER_CONNECTION)
         self._channels = [self._channel() for _ in range(min(wanted, _MOST_CONNECTIONS))]
         await self._connect(self._channels[0])
@@ -133,17 +136,13 @@ class GrpcTarget(CallTarget):
         """The message of `payload`; None if it does not fit the method."""
         if payload.content_type != "application/json":
             return payload.body
-        if payload not in self._bodies:
-            if len(self._bodies) >= _MOST_MESSAGES:
-                self._bodies.clear()
-            self._bodies[payload] = self._from_json(payload.body)
-        return self._bodies[payload]
+        return self._bodies.of(payload)
 
-    def _from_json(self, text: bytes) -> bytes | None:
+    def _from_json(self, payload: Payload) -> bytes | None:
         if self._message is None:
             return None
         try:
-            message = json_format.ParseDict(json.loads(text), self._message())
+            message = json_format.ParseDict(json.loads(payload.body), self._message())
         except (json_format.ParseError, ValueError):
             return None
         return message.SerializeToString()
@@ -187,24 +186,34 @@ class GrpcTarget(CallTarget):
         ]
         if not self._secure:
             return aio.insecure_channel(self._address, settings)
-        if self._options.tls_insecure:
-            raise TargetError(
-                "gRPC can't be told to take any certificate", url=self._url, advice="name it with --tls-ca"
-            )
         roots = self._options.tls_ca.read_bytes() if self._options.tls_ca else None
         return aio.secure_channel(self._address, grpc.ssl_channel_credentials(roots), settings)
 
+    async def _knock(self) -> None:
+        """Raises TargetError for a server that can't be reached, which gRPC would try for ever without a reason."""
+        options = self._options
+        if self._secure and options.tls_insecure:
+            raise TargetError(
+                "gRPC can't be told to take any certificate", url=self._url, advice="name it with --tls-ca"
+            )
+        context = tls_context(options.tls_ca, insecure=False) if self._secure else None
+        if context is not None:
+            context.set_alpn_protocols(["h2"])
+        try:
+            await knock(self._host, self._port, context, timeout_s=options.connect_timeout_s)
+        except (OSError, TimeoutError) as exc:
+            raise TargetError(words_for(exc), url=self._url, advice=advice_for(exc, "the server")) from exc
+
     async def _connect(self, channel: aio.Channel) -> None:
-        """Raises TargetError when it is not ready in time; gRPC itself would try for ever."""
+        """Raises TargetError when it is not ready in time."""
         try:
             async with asyncio.timeout(self._options.connect_timeout_s):
                 await channel.channel_ready()
         except TimeoutError as exc:
-            state = "the TLS handshake failed or nothing listens there" if self._secure else "nothing listens there"
             raise TargetError(
-                f"no connection within {self._options.connect_timeout_s:g} s: {state}",
+                f"no gRPC connection within {self._options.connect_timeout_s:g} s",
                 url=self._url,
-                advice="is the server up, and is it this port?",
+                advice="is it a gRPC server, and is grpcs:// or grpc:// right?",
             ) from exc
 
     async def _reflected(self) -> MethodDescriptor:

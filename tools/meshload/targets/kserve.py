@@ -1,6 +1,7 @@
 """Owns load on a server of the KServe v2 (Open Inference) protocol over HTTP/1.1: Triton, KServe, OpenVINO, MLServer.
 
     kserve://host[:port]/model[/version][?data=json|binary][&shape=INPUT:1x3x224x224]
+    kserves://…                               the same over TLS
 
 https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol, and for tensors as bytes behind
 the JSON, Triton's extension_binary_data.md. Requests are made from the model's metadata: random numbers, open
@@ -18,13 +19,13 @@ from typing import Any, Final
 from urllib.parse import SplitResult, parse_qs, quote
 
 from meshload.errors import TargetError
-from meshload.target import Done, Payload, Reply, Request, Status
+from meshload.target import Payload
 from meshload.targets import TargetOptions
-from meshload.targets.http import HttpTarget
-from meshload.targets.network import advice_for, words_for
+from meshload.targets.http import HttpTarget, head_of
+from meshload.targets.network import advice_for, tls_context, words_for
 from meshload.targets.v2_tensors import Input, UnfitError, from_bytes, infer_body, made_up, parse_shapes, read_inputs
 
-_PORT: Final = 8000
+_PORTS: Final = {"kserve": 8000, "kserves": 443}
 _MOST_BYTES: Final = 4 * 1024 * 1024
 _BINARY: Final = "binary_tensor_data"
 """What a server lists among its extensions if tensors may follow the JSON as bytes."""
@@ -40,7 +41,7 @@ def kserve_target(url: str, parts: SplitResult, options: TargetOptions) -> Kserv
             "is not understood", url=url, advice="write it as kserve://host:8000/model[/version][?data=json|binary]"
         )
     model = f"/v2/models/{quote(names[0])}" + (f"/versions/{quote(names[1])}" if len(names) == 2 else "")
-    address = parts if parts.port else parts._replace(netloc=f"{parts.netloc}:{_PORT}")
+    address = parts if parts.port else parts._replace(netloc=f"{parts.netloc}:{_PORTS[parts.scheme]}")
     try:
         wanted = parse_shapes(shapes)
     except UnfitError as exc:
@@ -62,48 +63,32 @@ class KserveTarget(HttpTarget):
         data: str,
         shapes: dict[str, tuple[int, ...]],
     ) -> None:
-        super().__init__(url, parts._replace(scheme="http", path=f"{model}/infer", query=""), options)
+        scheme = "https" if parts.scheme == "kserves" else "http"
+        super().__init__(url, parts._replace(scheme=scheme, path=f"{model}/infer", query=""), options)
         self._model, self._data, self._shapes = model, data, shapes
-        self._address = (parts.hostname or "", parts.port or _PORT)
         self._inputs: tuple[Input, ...] = ()
         self._server = ""
-        self._fits: dict[Payload, bool] = {}
 
     async def open(self) -> None:
         await asyncio.to_thread(self._learn)
         await super().open()
 
-    def send(self, request: Request, done: Done) -> int:
-        payload = request.payload
-        if payload not in self._fits:
-            try:
-                self._messages[payload] = self._message(payload)
-            except UnfitError:
-                self._fits[payload] = False
-            else:
-                self._fits[payload] = True
-        if self._fits[payload]:
-            return super().send(request, done)
-        reply = Reply(Status.ERROR, "payload does not fit the model")
-        asyncio.get_running_loop().call_soon(done, request, reply)
-        return 0
-
     def describe(self) -> str:
         inputs = ", ".join(f"{each.name} {each.datatype} {'x'.join(map(str, each.shape))}" for each in self._inputs)
-        host, port = self._address
-        return (
-            f"KServe v2 at {host}:{port} ({self._server or 'not asked yet'}), {self._model}: {inputs} as {self._data}"
-        )
+        where = f"{self._host}:{self._port}{', TLS' * self._secure}"
+        return f"KServe v2 at {where} ({self._server or 'not asked yet'}), {self._model}: {inputs} as {self._data}"
 
-    def _message(self, payload: Payload) -> bytes:
-        """The whole HTTP request. Raises UnfitError."""
-        head_bytes, body, kind = self._infer(payload)
-        lines = [f"POST {self._path} HTTP/1.1", f"Host: {self._netloc}"]
-        lines += [f"{name}: {value}" for name, value in self.options.headers]
-        lines += [f"Content-Length: {len(body)}", f"Content-Type: {kind}"]
+    def _message(self, payload: Payload) -> bytes | None:
+        """The whole HTTP request; None: the payload does not fit the model."""
+        try:
+            head_bytes, body, kind = self._infer(payload)
+        except UnfitError:
+            return None
+        fields = [each for each in self.asks.headers if each[0].lower() != "content-type"]
+        fields += [("Content-Length", str(len(body))), ("Content-Type", kind)]
         if head_bytes is not None:
-            lines.append(f"Inference-Header-Content-Length: {head_bytes}")
-        return "\r\n".join((*lines, "", "")).encode("latin-1") + body
+            fields.append(("Inference-Header-Content-Length", str(head_bytes)))
+        return head_of(self.asks, fields) + body
 
     def _infer(self, payload: Payload) -> tuple[int | None, bytes, str]:
         """(bytes of the JSON where tensors follow it, body, its content type). Raises UnfitError."""
@@ -133,9 +118,13 @@ class KserveTarget(HttpTarget):
             raise TargetError(str(exc), url=self.url, advice="open dimensions: ?shape=INPUT:1x3x224x224") from exc
 
     def _get(self, path: str) -> dict[str, Any]:
-        connection = http.client.HTTPConnection(*self._address, timeout=self.options.connect_timeout_s)
+        address, timeout_s = (self._host, self._port), self.options.connect_timeout_s
+        connection = http.client.HTTPConnection(*address, timeout=timeout_s)
+        if self._secure:
+            trust = tls_context(self.options.tls_ca, insecure=self.options.tls_insecure)
+            connection = http.client.HTTPSConnection(*address, timeout=timeout_s, context=trust)
         try:
-            connection.request("GET", path, headers=dict(self.options.headers))
+            connection.request("GET", path, headers=dict(self.asks.headers))
             response = connection.getresponse()
             raw = response.read(_MOST_BYTES)
         except (OSError, http.client.HTTPException) as exc:

@@ -1,10 +1,9 @@
-"""Owns load on a NATS broker: the mesh's own requests to its workers, and plain ones to any responder.
+"""Owns load on a NATS broker: what all of it shares, and plain requests to any responder.
 
-    nats://host[:port]/tenant/model[/cut]     a pool of workers, in the mesh's own protocol
     nats-raw://host[:port]/subject            whoever answers on the subject
 
 Works on the socket itself (https://docs.nats.io/reference/reference-protocols/nats-protocol): one connection, one
-subscription for all replies. Refuses to send into the mesh before a worker was heard that holds the model.
+subscription for all replies. The mesh's own requests are in `mesh`.
 """
 
 from __future__ import annotations
@@ -15,25 +14,24 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 from urllib.parse import SplitResult
 
-from google.protobuf.message import DecodeError
-
 from meshload.errors import TargetError
-from meshload.payloads.envelope import Envelope, Work
-from meshload.target import Done, Payload, Reply, Request, Status
+from meshload.target import Done, Reply, Request, Status
 from meshload.targets import TargetOptions
 from meshload.targets.nats_wire import Connection, connect
-from splitmesh.errors import MeshError, WireError
-from splitmesh.v1 import infer_pb2 as pb
-from splitmesh.wire import subjects
-from splitmesh.wire.headers import MAX_BUDGET_US
-from splitmesh.wire.messages import Heartbeat, NackCode
+from splitmesh.errors import WireError
 
-_HEARD_S = 3.0
-"""Workers say five times a second that they are there."""
 _RETRY_S = 0.25
-_NO_DEADLINE_US = 60_000_000
+MAX_UNWRITTEN_BYTES = 256 * 1024 * 1024
+"""Of requests that the broker has not taken yet, those among them that nobody waits for any more."""
 _SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
-_LABELS = {code.value: code.label for code in NackCode}
+
+
+class Unsendable(WireError):
+    """A request that can't be sent; `label`: why, as a class of errors."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self.label = label
 
 
 class NatsTarget(ABC):
@@ -72,10 +70,13 @@ class NatsTarget(ABC):
         if connection is None:
             self._refuse(request, done, "not connected")
             return 0
+        if connection.unwritten_bytes > MAX_UNWRITTEN_BYTES:
+            self._refuse(request, done, "the broker takes no more")
+            return 0
         try:
             subject, body = self.message(request)
-        except WireError:
-            self._refuse(request, done, "unsendable")
+        except WireError as exc:
+            self._refuse(request, done, exc.label if isinstance(exc, Unsendable) else "unsendable")
             return 0
         if len(body) > connection.max_payload_bytes:
             self._refuse(request, done, "larger than the broker's limit")
@@ -97,10 +98,13 @@ class NatsTarget(ABC):
 
     @abstractmethod
     def message(self, request: Request) -> tuple[bytes, bytes]:
-        """(`PUB <subject> <inbox>.`, body). Raises WireError for what can't be sent."""
+        """(`PUB <subject> <inbox>.`, body). Raises WireError for what can't be sent, Unsendable with the reason."""
 
     @abstractmethod
     def reply(self, body: bytes) -> Reply: ...
+
+    def nobody(self, request: Request) -> None:  # noqa: B027 - most have nothing to do
+        """Nobody listens on the subject that `request` went to."""
 
     @abstractmethod
     def describe(self) -> str: ...
@@ -128,6 +132,7 @@ class NatsTarget(ABC):
             return
         request, done = found
         if body is None:
+            self.nobody(request)
             done(request, Reply(Status.ERROR, "no responders"))
             return
         done(request, self.reply(body))
@@ -185,97 +190,6 @@ class RawTarget(NatsTarget):
 
     def describe(self) -> str:
         return f"NATS {self._version} at {self.address}, subject {self._subject}"
-
-
-class MeshTarget(NatsTarget):
-    """A pool of workers of the mesh. Requests carry fresh frame ids, budgets and traces around prepared payloads."""
-
-    scheme = "nats"
-
-    def __init__(self, url: str, parts: SplitResult, options: TargetOptions) -> None:
-        super().__init__(url, parts, options)
-        names = parts.path.strip("/").split("/")
-        try:
-            self._tenant, self._model, *cut = names
-            self._cut = "" if cut in ([], [subjects.WHOLE]) else "/".join(cut)
-            subjects.infer(self._tenant, self._model, self._cut)
-        except (ValueError, MeshError) as exc:
-            raise TargetError(
-                f"is not tenant/model[/cut]: {exc}" if isinstance(exc, MeshError) else "is not tenant/model[/cut]",
-                url=url,
-                advice="write it as nats://host:4222/default/coco-ssdlite",
-            ) from exc
-        self._digest = ""
-        self._heads: dict[tuple[str, str], bytes] = {}
-        self._envelopes: dict[Payload, Envelope] = {}
-
-    async def prepare(self, connection: Connection) -> None:
-        """Hear which weights the workers hold: a request names them."""
-        beats: asyncio.Queue[bytes] = asyncio.Queue()
-        connection.listen(subjects.load(self._tenant), beats.put_nowait)
-        heard: set[str] = set()
-        try:
-            async with asyncio.timeout(_HEARD_S):
-                while not self._digest:
-                    self._hear(await beats.get(), heard)
-        except TimeoutError:
-            known = f"workers heard hold {', '.join(sorted(heard))}" if heard else "no worker was heard"
-            raise TargetError(
-                f"nobody serves {self._model} at cut {self._cut or subjects.WHOLE}: {known}",
-                url=self.url,
-                advice="start one: splitmesh cloud --help",
-            ) from None
-        connection.unlisten()
-
-    def _hear(self, raw: bytes, heard: set[str]) -> None:
-        try:
-            beat = Heartbeat.decode(raw)
-        except WireError:
-            return
-        for hosted in beat.models:
-            heard |= {f"{hosted.model}/{cut}" for cut in (subjects.WHOLE, *hosted.cuts)}
-            if hosted.model == self._model and (not self._cut or self._cut in hosted.cuts):
-                self._digest = hosted.model_sha256
-
-    def connected_again(self) -> None:
-        self._heads.clear()
-
-    def message(self, request: Request) -> tuple[bytes, bytes]:
-        payload = request.payload
-        envelope = self._envelopes.get(payload)
-        if envelope is None:
-            work = Work(payload.model or self._model, payload.model_sha256 or self._digest, payload.cut or self._cut)
-            envelope = self._envelopes[payload] = Envelope(work, payload.data)
-        head = self._heads.get((request.tenant, payload.cut))
-        if head is None:
-            subject = subjects.infer(request.tenant or self._tenant, self._model, payload.cut or self._cut)
-            head = b"PUB %s %s" % (subject.encode(), self.inbox)
-            self._heads[request.tenant, payload.cut] = head
-        left_us = _NO_DEADLINE_US
-        if request.deadline_ns:
-            left_us = min(request.budget_ns(request.sent_ns) // 1000, MAX_BUDGET_US)
-        frame_id = f"{request.edge}.{request.run}.{request.seq}"
-        return head, envelope.stamp(frame_id, budget_us=left_us, trace=request.trace)
-
-    def reply(self, body: bytes) -> Reply:
-        try:
-            message = pb.InferReply.FromString(body)
-        except DecodeError:
-            return Reply(Status.ERROR, "unreadable reply", len(body))
-        if message.HasField("answer"):
-            times = message.times
-            spent_us = times.queue_us + times.decode_us + times.service_us + times.postprocess_us
-            return Reply(Status.OK, "", len(body), spent_us / 1000)
-        return Reply(Status.REFUSED, _LABELS.get(message.nack.code, "unknown refusal"), len(body))
-
-    def describe(self) -> str:
-        work = f"{self._model} at cut {self._cut or subjects.WHOLE}, tenant {self._tenant}"
-        return f"mesh on NATS {self._version} at {self.address}, {work}"
-
-
-def mesh_target(url: str, parts: SplitResult, options: TargetOptions) -> MeshTarget:
-    """Raises TargetError for a path that is not tenant/model[/cut]."""
-    return MeshTarget(url, parts, options)
 
 
 def raw_target(url: str, parts: SplitResult, options: TargetOptions) -> RawTarget:

@@ -1,4 +1,4 @@
-"""Owns one connection to a NATS broker, as light as it gets: one inbox for all replies, one listener beside it."""
+"""Owns one connection to a NATS broker, as light as it gets: one inbox for all replies, a few listeners beside it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from meshload.targets import TargetOptions
 from meshload.targets.network import advice_for, tls_context, words_for
 
 OnReply = Callable[[int, bytes | None], None]
-_INBOX_SID = b"1"
-_LISTEN_SID = b"2"
+OnMessage = Callable[[dict[str, str], bytes], None]
+"""Takes headers and body of a message on a subject."""
+_INBOX_SID = 1
 _CLOSE_S = 1.0
 
 
@@ -35,7 +36,9 @@ class Connection(asyncio.Protocol):
         self.server_version = ""
         self._transport: asyncio.Transport | None = None
         self._rest = b""
-        self._listener: Callable[[bytes], None] | None = None
+        self._listeners: dict[int, OnMessage] = {}
+        self._next_sid = _INBOX_SID
+        self._settled: asyncio.Future[None] | None = None
         self._complaint = ""
         self._closing = False
 
@@ -46,13 +49,32 @@ class Connection(asyncio.Protocol):
         if self._transport:
             self._transport.write(data)
 
-    def listen(self, subject: str, on_message: Callable[[bytes], None]) -> None:
-        self._listener = on_message
-        self.write(b"SUB %s %s\r\n" % (subject.encode(), _LISTEN_SID))
+    @property
+    def unwritten_bytes(self) -> int:
+        """Which the broker has not taken yet."""
+        return self._transport.get_write_buffer_size() if self._transport else 0
 
-    def unlisten(self) -> None:
-        self._listener = None
-        self.write(b"UNSUB %s\r\n" % _LISTEN_SID)
+    def listen(self, subject: str, on_message: OnMessage) -> int:
+        """Hear what is published on `subject`, which may hold wildcards; a number for `unlisten`."""
+        self._next_sid += 1
+        self._listeners[self._next_sid] = on_message
+        self.write(b"SUB %s %d\r\n" % (subject.encode(), self._next_sid))
+        return self._next_sid
+
+    def unlisten(self, sid: int) -> None:
+        self._listeners.pop(sid, None)
+        self.write(b"UNSUB %d\r\n" % sid)
+
+    async def settle(self, timeout_s: float) -> str:
+        """Wait until the broker has taken all that was written; what it complained of until then, "" if nothing.
+
+        Raises TimeoutError.
+        """
+        self._settled = asyncio.get_running_loop().create_future()
+        self.write(b"PING\r\n")
+        async with asyncio.timeout(timeout_s):
+            await self._settled
+        return self._complaint
 
     async def close(self) -> None:
         self._closing = True
@@ -70,6 +92,8 @@ class Connection(asyncio.Protocol):
         if not self._gone.done():
             self._gone.set_result(None)
         why = self._complaint or "connection lost"
+        if self._settled and not self._settled.done():
+            self._settled.set_result(None)
         for future in (self.info, self.ready):
             if not future.done():
                 future.set_exception(ConnectionError(why))
@@ -108,20 +132,39 @@ class Connection(asyncio.Protocol):
             head_bytes = int(words[-2])
             nobody = body[: body.find(b"\r\n")].endswith(b" 503")
             self._on_reply(int(words[1][len(self.inbox) :], 16), None if nobody else body[head_bytes:])
-        elif self._listener:
-            self._listener(body)
+        else:
+            words = line.split(b" ")
+            listener = self._listeners.get(int(words[2]))
+            if listener:
+                head_bytes = int(words[-2]) if line.startswith(b"HMSG") else 0
+                listener(_headers(body[:head_bytes]), body[head_bytes:])
 
     def _control(self, line: bytes) -> None:
         if line.startswith(b"PING"):
             self.write(b"PONG\r\n")
         elif line.startswith(b"PONG"):
-            if not self.ready.done():
-                self.ready.set_result(None)
+            waits = self.ready if self._settled is None else self._settled
+            if not waits.done():
+                waits.set_result(None)
         elif line.startswith(b"INFO "):
-            if not self.info.done():
-                self.info.set_result(json.loads(line[5:]))
+            self._greeted(line[5:])
         elif line.startswith(b"-ERR"):
             self._complaint = line[4:].decode("utf-8", "replace").strip(" '").lower()
+        elif not line.startswith(b"+OK"):
+            self._greeted(b"")  # a server of another kind
+
+    def _greeted(self, text: bytes) -> None:
+        """What the broker says of itself, JSON. Only the first counts."""
+        if self.info.done():
+            return
+        try:
+            info = json.loads(text)
+        except ValueError:
+            info = None
+        if isinstance(info, dict):
+            self.info.set_result(info)
+        else:
+            self.info.set_exception(ValueError("no NATS"))
 
 
 async def connect(
@@ -142,12 +185,18 @@ async def connect(
                 made.connection_made(cast(asyncio.Transport, secured))
             made.max_payload_bytes = int(info.get("max_payload", 1 << 20))
             made.server_version = str(info.get("version", "?"))
-            made.write(_hello(parts) + b"SUB %s* %s\r\nPING\r\n" % (made.inbox, _INBOX_SID))
+            made.write(_hello(parts) + b"SUB %s* %d\r\nPING\r\n" % (made.inbox, _INBOX_SID))
             await made.ready
     except (OSError, TimeoutError, ValueError) as exc:
         await made.close()
         raise TargetError(words_for(exc), url=url, advice=advice_for(exc, "nats-server")) from exc
     return made
+
+
+def _headers(block: bytes) -> dict[str, str]:
+    """Of the lines behind the first, "NATS/1.0"."""
+    lines = block.decode("utf-8", "replace").split("\r\n")[1:]
+    return {name: value.strip() for name, colon, value in (line.partition(":") for line in lines) if colon}
 
 
 def _hello(parts: SplitResult) -> bytes:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import resource
 import socket
 import ssl
 from pathlib import Path
@@ -36,7 +39,36 @@ def advice_for(exc: BaseException, server: str) -> str:
         return "is this a TLS port?"
     if isinstance(exc, ConnectionRefusedError):
         return f"is {server} running, and is the port right?"
+    if isinstance(exc, OSError) and exc.errno == errno.EMFILE:
+        return "allow more open files: ulimit -n"
     return "check host, port and credentials"
+
+
+def label_for(exc: BaseException) -> str:
+    """The class of a request's error, where no connection could be made for it."""
+    if isinstance(exc, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(exc, TimeoutError):
+        return "connect timed out"
+    if isinstance(exc, ssl.SSLError):
+        return "TLS failed"
+    return "too many open files" if isinstance(exc, OSError) and exc.errno == errno.EMFILE else "can't connect"
+
+
+def allow_files(count: int) -> None:
+    """Let this process have `count` files open at once, or as many as the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def knock(host: str, port: int, context: ssl.SSLContext | None, *, timeout_s: float) -> None:
+    """Connect, with TLS if there is a `context`, and leave again. Raises OSError, TimeoutError: see `words_for`."""
+    async with asyncio.timeout(timeout_s):
+        _, writer = await asyncio.open_connection(host, port, ssl=context)
+        writer.transport.abort()  # no farewell: gRPC servers do not answer one
+    await asyncio.sleep(0)
 
 
 def tls_context(ca: Path | None, *, insecure: bool) -> ssl.SSLContext:

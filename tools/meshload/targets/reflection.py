@@ -5,7 +5,6 @@ https://github.com/grpc/grpc/blob/master/doc/server-reflection.md. Both versions
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from google.protobuf import descriptor_pb2
@@ -83,17 +82,14 @@ async def _add_files(pool: DescriptorPool, channel: aio.Channel, version: str, s
 
 
 async def _ask(channel: aio.Channel, version: str, request: Any, timeout_s: float) -> Any:
-    method = channel.stream_stream(
+    # There is one request only, so a call with one is the same on the wire. Of a stream, gRPC may say INTERNAL where
+    # the server said UNIMPLEMENTED before the request was written.
+    method = channel.unary_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         request_serializer=pb.ServerReflectionRequest.SerializeToString,
         response_deserializer=pb.ServerReflectionResponse.FromString,
     )
-
-    async def requests() -> AsyncIterator[Any]:
-        yield request
-
-    call = method(requests(), timeout=timeout_s)
-    async for response in call:
+    async for response in method(request, timeout=timeout_s):
         if response.HasField("error_response"):
             code, text = response.error_response.error_code, response.error_response.error_message
             raise NoMethod(f"reflection failed with status {code}: {text}", ())
