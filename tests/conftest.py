@@ -24,6 +24,17 @@ GRACE_S = 5.0
 """How long what a test stopped may take to end before it counts as leaked."""
 
 
+OF_PROCESSES = ("integration", "chaos", "e2e")
+"""Folders whose tests wait for other processes, which the machine may keep waiting."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of processes have a second try; the summary lists it as RERUN, with what failed."""
+    for item in items:
+        if any(folder in item.path.relative_to(PROJECT).parts for folder in OF_PROCESSES):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.fixture(scope="session")
 def project() -> Path:
     """The repository's root."""

@@ -18,6 +18,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from splitmesh.telemetry.agent import AgentMetrics
+from splitmesh.telemetry.gateway import GatewayMetrics
 from splitmesh.telemetry.metrics import CloudMetrics, EdgeMetrics
 from splitmesh.wire.messages import NackCode
 
@@ -52,7 +54,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
 
 
-def metrics(kind: type[EdgeMetrics] | type[CloudMetrics]) -> str:
+def metrics(kind: type[EdgeMetrics] | type[CloudMetrics] | type[GatewayMetrics] | type[AgentMetrics]) -> str:
     """Every metric of one side, as Prometheus shows it."""
     registry = CollectorRegistry()
     family = kind(registry)
@@ -69,6 +71,39 @@ def nacks() -> str:
     comments = _enum_comments((ROOT / "proto/splitmesh/v1/infer.proto").read_text(encoding="utf-8"), "NACK_CODE_")
     rows = [(str(code.value), f"`{code.label}`", comments[code.name]) for code in NackCode]
     return markdown(("code", "name", "meaning"), rows, text_columns=3)
+
+
+def frame_errors() -> str:
+    comments = _enum_comments(
+        (ROOT / "proto/splitmesh/v1/gateway.proto").read_text(encoding="utf-8"), "FRAME_ERROR_CODE_"
+    )
+    return markdown(("code", "meaning"), [(f"`{name}`", text) for name, text in comments.items()], text_columns=2)
+
+
+def gateway() -> str:
+    found = result("gateway")
+    if found is None:
+        return not_run("bench-gateway")
+    ways = {
+        "nats": "straight over NATS",
+        "analyze": "`Analyze`",
+        "infer": "`Infer`",
+        "analyze_whole_picture": "`Analyze`, a picture of camera size",
+    }
+    rows = [
+        (ways[way], *(f"{told[key]:.1f}" for key in ("p50_ms", "p95_ms", "beside_p50_ms", "added_p50_ms")))
+        for way, told in found["latency"]["ways"].items()
+    ]
+    head = ("one frame at a time, ms", "p50", "p95", "p50 without the worker's own time", "p50 of that over NATS's")
+    s = found["streams"]
+    each = ", ".join(f"{count} {outcome}" for outcome, count in sorted(s["outcomes"].items()))
+    told = (
+        f"{s['streams']} streams at {s['fps']:g} fps for {s['seconds']:g} s, budget {s['budget_ms']:g} ms:",
+        f"{s['sent']} sent, {each}, {s['unaccounted']} unaccounted for.",
+        f"{s['beyond_budget']} results came later than 50 ms after the budget. The gateway's memory: at most",
+        f"{s['rss_second_third_mib']:.0f} MiB in the second third, {s['rss_last_third_mib']:.0f} in the last.",
+    )
+    return f"{markdown(head, rows)}\n\n{' '.join(told)}"
 
 
 def _enum_comments(proto: str, prefix: str) -> dict[str, str]:
@@ -188,6 +223,20 @@ def overhead() -> str:
     table = markdown(("both on", "bare loop, frames/s", "edge, frames/s", "ratio"), rows)
     rounds, frames, threads = len(report["rounds"]["all cores"]), report["frames"], report["threads"]
     return f"{table}\n\n{report['model']}; medians of {rounds} rounds of {frames} frames, {threads} model thread(s)."
+
+
+def telemetry() -> str:
+    report = result("telemetry")
+    if report is None:
+        return not_run("bench-telemetry")
+    rows = [
+        (name, f"{float(share):.0%}", f"**{cost['lost']:.1%}**", f"{cost['low']:.1%} … {cost['high']:.1%}")
+        for name, by_share in report["cost"].items()
+        for share, cost in by_share.items()
+    ]
+    rounds = len(next(iter(report["rounds"].values())))
+    table = markdown(("work", "traced", "throughput lost", "95 % interval"), rows)
+    return f"{table}\n\n{report['model']}; medians of {rounds} rounds of {report['frames']} frames."
 
 
 def serving(of: str) -> str:
@@ -314,6 +363,16 @@ def meshload() -> str:
     return f"{markdown(head, rows, text_columns=3)}\n\n{runs}; {machine}"
 
 
+def meshload_wrk() -> str:
+    report = result("meshload_wrk")
+    if report is None:
+        return not_run("bench-meshload-wrk")
+    from bench.meshload_wrk_plot import agreement_table, conditions, throughput_table
+
+    tables = markdown(*throughput_table(report)), markdown(*agreement_table(report))
+    return "\n\n".join((*tables, conditions(report)))
+
+
 def models() -> str:
     report = result("models")
     if report is None:
@@ -327,6 +386,10 @@ def models() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "edge-metrics": lambda: metrics(EdgeMetrics),
     "cloud-metrics": lambda: metrics(CloudMetrics),
+    "gateway-metrics": lambda: metrics(GatewayMetrics),
+    "agent-metrics": lambda: metrics(AgentMetrics),
+    "frame-errors": frame_errors,
+    "gateway": gateway,
     "nacks": nacks,
     "codec": codec,
     "codec-rates": codec_rates,
@@ -335,6 +398,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "track": track,
     "link": link,
     "overhead": overhead,
+    "telemetry": telemetry,
     "serving": lambda: serving("systems"),
     "serving-cut": lambda: serving("systems_cut"),
     "decide": decide,
@@ -349,6 +413,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "lab": lab,
     "simlab": simlab,
     "meshload": meshload,
+    "meshload-wrk": meshload_wrk,
     "models": models,
     "chaos": chaos,
     "soak": soak,

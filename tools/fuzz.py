@@ -33,6 +33,7 @@ TARGETS: dict[str, str] = {
             ("planes", "planes_pure", "plane_model", "compact_table", "compact", "temporal", "video", "any_codec"),
         ),
         ("fuzz_wire", ("requests", "infer_reply", "cancel", "heartbeat", "table_offer", "table_reply")),
+        ("fuzz_control", ("edge_command", "edge_report", "frame_reports", "edge_reply", "spans_reply")),
     )
     for name in names
 }

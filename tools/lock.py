@@ -9,7 +9,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-LOCKS: dict[str, tuple[str, ...]] = {"dev": ("dev",), "edge": ("edge",)}
+LOCKS: dict[str, tuple[str, ...]] = {
+    "dev": ("dev",),
+    "edge": ("edge",),
+    "gateway": ("gateway",),
+    "deploy": ("deploy",),
+}
 """Lock name: extras of pyproject.toml. `dev` comes first; the others take its versions."""
 
 HEADER = """\

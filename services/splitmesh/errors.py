@@ -109,3 +109,16 @@ class PayloadTooLarge(BusError):
     """The message exceeds the broker's limit."""
 
     retryable = False
+
+
+class AccessDenied(MeshError):
+    """Whoever asks did not show a token that is known here, or may not ask for this."""
+
+
+class UnknownName(MeshError):
+    """Nothing that this tenant may see has that name; `field` says of what kind, `name` which."""
+
+    def __init__(self, message: str, *, field: str, name: str, advice: str = "") -> None:
+        super().__init__(message, advice=advice)
+        self.field = field
+        self.name = name

@@ -39,7 +39,7 @@ def wait_lines(results: Path, count: int, edge: subprocess.Popen[str], within_s:
 def running_edge(url: str, results: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "splitmesh.cli.main", "edge", "--source", url, "--policy", "local-only"]
     command += ["--results", str(results), "--web-port", "off", "--hwaccel", "none", "--log-json"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as edge:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as edge:
         try:
             yield edge
         finally:
@@ -58,7 +58,7 @@ def test_edge_picks_a_restarted_camera_up_again(clip: Path, port: int, tmp_path:
         stack.enter_context(serving(clip, port))
         wait_lines(results, before + 40, edge)
         edge.send_signal(signal.SIGINT)
-        _, log = edge.communicate(timeout=30)
+        log, _ = edge.communicate(timeout=30)
     assert edge.returncode == 0, log[-2000:]
     assert "connected again" in log
     records = [json.loads(line) for line in results.read_text().splitlines()]

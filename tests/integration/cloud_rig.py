@@ -70,9 +70,11 @@ async def edge(broker: EmbeddedServer) -> AsyncIterator[Bus]:
 
 @asynccontextmanager
 async def worker_on(
-    broker: EmbeddedServer, *hosted: Hosted, span_log: Path | None = None, **options: object
+    broker: EmbeddedServer, *hosted: Hosted, span_log: Path | None = None, user: str = "", **options: object
 ) -> AsyncIterator[Worker]:
-    bus = await connect_nats(broker.url, name="worker", give_up_s=10)
+    """user: "name:password" at the broker, if it asks for one."""
+    url = broker.url.replace("//", f"//{user}@") if user else broker.url
+    bus = await connect_nats(url, name="worker", give_up_s=10)
     tracing = Tracing("cloud", instance="w-1", span_log=span_log)
     worker = Worker(
         WorkerOptions(**{"name": "w-1", **options}),

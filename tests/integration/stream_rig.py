@@ -161,9 +161,7 @@ class Edge:
         self.offers = Offers(self.offloader, self.world, bundle)
         self.results = ResultLog(folder / "results.jsonl")
         metrics = Metrics(CollectorRegistry()).edge
-        self.settlement = Settlement(
-            run_ns=time.monotonic_ns(), deadline_ms=2000.0, metrics=metrics, results=self.results
-        )
+        self.settlement = Settlement(run_ns=time.monotonic_ns(), metrics=metrics, results=self.results)
         observer = Observer(self.world, kind=bundle.manifest.postprocess.kind)
         self.pipeline = Pipeline(
             world=self.world, device=work, offers=self.offers, observer=observer, settlement=self.settlement

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,6 +136,34 @@ def test_a_lab_that_is_killed_takes_everything_with_it(tmp_path: Path, clip: Pat
         process.kill()
         assert psutil.wait_procs(family, timeout=10)[1] == []
     assert leftovers(out) == []
+
+
+def test_the_page_is_where_the_lab_says_and_its_gateways_death_costs_no_frame(tmp_path: Path, clip: Path):
+    out = tmp_path / "run"
+    ready = out / "processes" / "gateway.ready.json"
+    with lab(out, clip, "--duration", "8s", "--no-video", "--workers", "2") as process:
+        wait_for(ready.exists, process)
+        gateway = json.loads(ready.read_text())
+        url = f"http://127.0.0.1:{gateway['web_port']}/"
+        with urllib.request.urlopen(url, timeout=10) as page:
+            assert page.status == 200 and b"<title>" in page.read()
+        wait_for(lambda: lines(out / "results.jsonl") > 20, process)
+        os.kill(gateway["pid"], signal.SIGKILL)
+        said, _ = process.communicate(timeout=_STARTED_S)
+    assert f"page: {url}" in said
+    summary = summary_of(out)
+    assert summary["conserved"] is True and summary["incidents"] == ["gateway died with SIGKILL"]
+    assert {"cloud.log", "cloud-2.log"} <= {path.name for path in (out / "processes").iterdir()}
+    assert leftovers(out) == []
+
+
+def test_without_a_page_there_is_no_gateway(tmp_path: Path, clip: Path):
+    out = tmp_path / "run"
+    with lab(out, clip, "--duration", "2s", "--no-video", "--web-port", "off") as process:
+        said, _ = process.communicate(timeout=_STARTED_S)
+    assert process.returncode == 0 and "page:" not in said
+    assert summary_of(out)["frames"]["captured"] > 10
+    assert not [path for path in (out / "processes").iterdir() if path.name.startswith("gateway")]
 
 
 def test_a_lab_with_a_plan_of_its_own_and_only_features_sends_no_picture(tmp_path: Path, clip: Path, scene: Scene):

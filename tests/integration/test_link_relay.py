@@ -219,6 +219,21 @@ async def test_a_cut_resets_connections_and_refuses_new_ones_until_it_is_over() 
             assert await reader.readexactly(5) == b"again"
 
 
+async def test_a_bend_slows_what_is_queued_and_ends_by_itself_without_losing_a_byte() -> None:
+    size = 150_000
+    async with linked(steady(8), start="now", queue_bytes=2 * size) as (relay, target), client(relay) as (_, writer):
+        writer.write(b"x" * size)
+        await until(lambda: target.received > 10_000)
+        relay.bend(0.02, 1.0)
+        bent_at, before = time.monotonic(), target.received
+        await until(lambda: target.received == size)
+        during = sum(count for at, count in target.arrivals if bent_at + 0.1 < at < bent_at + 0.9)
+        assert 0.8 * 8e6 / 8 * 0.02 * 0.5 < during < 0.8 * 8e6 / 8 * 0.02 * 2
+        assert target.arrivals[-1][0] - bent_at > 1.0 and before < size / 2
+        relay.bend(0.5, 60.0)
+        assert relay.trace.mean_bps(100.0, 101.0) == 8e6, "bends are not part of the trace's lap"
+
+
 async def test_a_half_close_travels_behind_the_data() -> None:
     payload = bytes(50_000)
     async with linked(steady(4, 10), echo=True, start="now") as (relay, target), client(relay) as (reader, writer):
@@ -281,7 +296,7 @@ async def test_stopping_in_full_flow_leaves_nothing_behind() -> None:
 async def process(ready: Path, *arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, Any]]]:
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(
-        *COMMAND, "--ready-json", str(ready), *arguments, stdout=pipe, stderr=pipe
+        *COMMAND, "--ready-json", str(ready), *arguments, stdin=pipe, stdout=pipe, stderr=pipe
     )
     try:
         await until(ready.exists, timeout_s=20)
@@ -315,6 +330,29 @@ async def test_as_a_process_it_says_ready_accounts_each_second_and_exits_clean(
     row = json.loads(stats.read_text().splitlines()[0])
     assert row["up"]["taken_bytes"] == row["up"]["delivered_bytes"] == 5
     assert row["down"]["asked_bytes"] == pytest.approx(5e6 / 8, rel=0.06)
+
+
+async def test_as_a_process_it_is_bent_by_a_line_and_told_what_it_did_not_understand(tmp_path: Path) -> None:
+    target, stats = Target(echo=False), tmp_path / "link.jsonl"
+    await target.start()
+    arguments = ["--to", f"127.0.0.1:{target.port}", "--link", "wifi", "--start", "now", "--stats", str(stats)]
+
+    def asked_bytes() -> list[int]:
+        return [json.loads(line)["up"]["asked_bytes"] for line in stats.read_text().splitlines()]
+
+    try:
+        async with process(tmp_path / "ready.json", *arguments, "--commands") as (child, _):
+            assert child.stdin is not None and child.stderr is not None
+            await until(lambda: stats.exists() and asked_bytes() != [])
+            child.stdin.write(b"straighten\nbend 0.01 600\n")
+            await until(lambda: asked_bytes()[-1] < 0.03 * asked_bytes()[0])
+            child.stdin.write_eof()
+            child.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(child.wait(), 5) == 0, "the end of its commands is not its end"
+            said = (await child.stderr.read()).decode()
+    finally:
+        await target.stop()
+    assert "does not understand 'straighten'" in said and "0.01 times the rate for 600 s" in said
 
 
 async def test_the_trace_clock_waits_for_the_signal_when_told_to(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ async def test_a_worker_that_vanishes_without_a_word_costs_one_frame_and_one_key
             while edge.tap.sent == [] or edge.stream.home != "w-1":
                 edge.offers.streams.worker_gone("w-2")
                 await edge.run(1)
-            for interest in first._interests:
+            for interest in (*first._requests, *first._cancellations):
                 await interest.unsubscribe()  # as if it were gone: nobody listens on its subject
             records = await edge.run(6)
         assert records[0].outcome is Outcome.RESUMED and "nobody listens" in records[0].note
@@ -154,7 +154,7 @@ async def test_a_worker_that_forgot_the_stream_says_so_and_one_key_follows(
 ) -> None:
     async with worker_on(broker, ready) as worker:
         await edge.run(4)
-        worker._intake.streams.trim(10**18)  # much later
+        worker._tenancies["default"].intake.streams.trim(10**18)  # much later
         records = await edge.run(4)
         assert [record.outcome for record in records] == [Outcome.RESUMED] + [Outcome.SPLIT] * 3
         assert "refused (need_keyframe)" in records[0].note
@@ -219,7 +219,7 @@ async def test_a_worker_that_planned_without_footage_gets_the_table(
     ):
         (first,) = await edge.run(1)
         assert first.outcome is Outcome.RESUMED and "refused (need_table)" in first.note
-        await until(lambda: len(worker._intake.tables) == 1)
+        await until(lambda: len(worker._tenancies["default"].intake.tables) == 1)
         records = await edge.run(8)
         assert {record.outcome for record in records} == {Outcome.SPLIT}
         assert edge.tap.tables == [subjects.table("default", "w-1")]
@@ -280,8 +280,8 @@ async def test_ten_thousand_streams_of_one_edge_end_nobody_elses(
             if number % 500 == 0:
                 await edge.tap.echo(timeout_s=10)
         await edge.tap.echo(timeout_s=10)
-        await until(lambda: len(worker._queue) == 0 and worker._queue.running == 0, 60)
-        assert len(worker._intake.streams) <= 10
+        await until(lambda: worker._dispatch.idle, 60)
+        assert len(worker._tenancies["default"].intake.streams) <= 10
         assert worker.status().nacked["overloaded"] > 0
         records = await edge.run(3)
         assert [record.outcome for record in records] == [Outcome.SPLIT] * 3

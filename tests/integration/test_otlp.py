@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from otlp_rig import grpc_collector
 
-from splitmesh.telemetry.otlp import otlp_wanted, traces_url
+from splitmesh.telemetry.otlp import _EXPORT_TIMEOUT_S, QUEUE_SPANS, OtlpExport, otlp_wanted, traces_url
 from splitmesh.telemetry.spanlog import read_spans
+from splitmesh.telemetry.spanrow import SpanRow
 from splitmesh.telemetry.tracing import Tracing
 
 
@@ -121,3 +124,63 @@ def test_a_dead_collector_costs_spans_and_a_bounded_close(tmp_path: Path) -> Non
 )
 def test_an_endpoint_is_completed(endpoint: str, url: str) -> None:
     assert traces_url(endpoint) == url
+
+
+def test_spans_go_by_grpc_where_the_endpoint_says_so() -> None:
+    with grpc_collector() as collector:
+        tracing = Tracing("edge", instance="e1", otlp_endpoint=collector.url)
+        trace_id = one_frame(tracing)
+        tracing.close()
+        traces = collector.traces()
+    assert [trace.hex() for trace in traces] == [trace_id]
+    assert {(service, span.name) for spans in traces.values() for service, span in spans} == {
+        ("edge", "frame"),
+        ("edge", "offload"),
+    }
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """Accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_collector_that_hangs_costs_spans_that_are_counted(silent: str) -> None:
+    export = OtlpExport(silent, service="edge", instance="e1")
+    row = SpanRow("ab" * 16, "cd" * 8, None, "frame", "edge", "e1", 1, 2)
+    started = time.monotonic()
+    export.emit(row for _ in range(3 * QUEUE_SPANS))
+    assert time.monotonic() - started < _EXPORT_TIMEOUT_S, "nobody waits for a collector"
+    assert QUEUE_SPANS <= export.dropped <= 2 * QUEUE_SPANS
+    export.close(0.1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_spans_that_a_collector_refuses_are_counted() -> None:
+    export = OtlpExport("http://127.0.0.1:9", service="edge", instance="e1")
+    export.emit([SpanRow("ab" * 16, "cd" * 8, None, "frame", "edge", "e1", 1, 2)])
+    export.close(10)
+    assert export.dropped == 1
+
+
+def test_a_frame_that_its_caller_keeps_later_is_exported_then_and_once() -> None:
+    with grpc_collector() as collector:
+        edge = Tracing("edge", instance="e1", sample_ratio=0.0)
+        cloud = Tracing("cloud", instance="w1", otlp_endpoint=collector.url, recent_frames=4)
+        for number in range(6):
+            frame = edge.start_frame(f"e1.r.{number}", 0)
+            work = cloud.continue_trace(frame.traceparent(), 1, frame_id=frame.frame_id)
+            work.span("tail", 2, 3)
+            work.finish(4)
+        assert cloud.keep("e1.r.4") and not cloud.keep("e1.r.4"), "once"
+        assert not cloud.keep("e1.r.0"), "forgotten by now"
+        assert not cloud.keep("e1.r.5", owner="another tenant")
+        cloud.close()
+        edge.close()
+        names = sorted(
+            (span.name, span.attributes[0].value.string_value if span.attributes else "")
+            for spans in collector.traces().values()
+            for _, span in spans
+        )
+    assert names == [("tail", ""), ("worker", "e1.r.4")]

@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 from bench.serving_callers import WHOLE_BUDGET_US, HttpCaller, NatsWire
-from bench.serving_load import closed, opened, read_bodies, write_bodies
+from bench.serving_load import closed, measure, opened, read_bodies, write_bodies
 from bench.serving_report import figures, goodput, percentile, table
+from bench.serving_tenants import figures as tenant_figures
+from bench.serving_tenants import rises
+
+from splitmesh.bus.base import Message
+from splitmesh.bus.nats import connect_nats
+from splitmesh.bus.server import EmbeddedServer
 
 
 class Server:
@@ -149,3 +155,38 @@ def test_the_table_has_the_best_first_and_shows_what_is_missing() -> None:
     assert [row[0] for row in rows] == ["**`splitmesh`**", "`slow`"]
     assert all(len(row) == len(head) for row in rows)
     assert "–" in rows[0]
+
+
+def rounds(*latencies: float) -> list[dict[str, object]]:
+    return [
+        {"latency_ms": [each] * 10, "ends": {"ok": 10}, "noisy_ends": {"ok": 1, "quota": 9}, "worker_cpu": 0.5}
+        for each in latencies
+    ]
+
+
+def test_what_others_notice_of_a_flood_is_pooled_over_rounds() -> None:
+    of_all = tenant_figures(rounds(10.0, 20.0, 200.0))
+    assert (of_all["requests"], of_all["p50_ms"], of_all["p99_ms"], of_all["late"]) == (30, 20.0, 200.0, 10)
+    assert of_all["ends"] == {"ok": 30} and of_all["noisy_ends"] == {"ok": 3, "quota": 27}
+    steady = rises(rounds(10.0, 10.0), rounds(11.0, 11.0), 0.99)
+    assert steady == pytest.approx({"rise": 0.1, "low": 0.1, "high": 0.1})
+    wild = rises(rounds(10.0, 20.0, 10.0), rounds(11.0, 60.0, 11.0), 0.99)
+    assert wild["low"] == pytest.approx(0.1) and wild["rise"] == wild["high"] == pytest.approx(2.0)
+
+
+async def test_a_run_of_several_loads_tells_each_apart(tmp_path: Path) -> None:
+    write_bodies(tmp_path / "bodies", [b"x"])
+    async with EmbeddedServer(store=tmp_path / "nats") as server, asyncio.timeout(20):
+        bus = await connect_nats(server.url, name="echo", give_up_s=10)
+
+        async def answer(message: Message) -> None:
+            await bus.publish(message.reply, b"done")
+
+        await bus.subscribe("work.*", answer)
+        caller = {"kind": "nats", "ports": [server.port]}
+        order = {"bodies": str(tmp_path / "bodies"), "warm_s": 0.0, "seconds": 0.2}
+        each = [{**order, "caller": {**caller, "path": f"work.{clients}"}, "clients": clients} for clients in (1, 3)]
+        runs = (await measure({"together": each}))["together"]
+        assert [set(run["ends"]) for run in runs] == [{"ok"}, {"ok"}]
+        assert all(run["rps"] > 0 for run in runs)
+        await bus.drain()

@@ -102,7 +102,10 @@ def test_the_help_explains_both_and_every_subcommand_has_an_example(capsys: pyte
     assert "Examples:\n    splitmesh plan " in capsys.readouterr().out
 
 
-def test_show_prints_cuts_points_and_reasons(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_cuts_points_and_reasons(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     assert main.run(["plan", "show", str(folder)]) == 0
     shown = capsys.readouterr().out
     for fact in (

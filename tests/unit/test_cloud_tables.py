@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from splitmesh.cloud import tables as module
 from splitmesh.cloud.tables import MAX_PER_EDGE, MAX_SENT, Tables
 from splitmesh.codec.compact.fit import fit_table
 from splitmesh.codec.compact.table import CompactTable
@@ -85,12 +83,6 @@ def test_the_same_table_again_takes_no_more_room(many: list[CompactTable]) -> No
     assert len(tables) == 1 and tables._bytes == len(many[0].to_bytes())
 
 
-@pytest.fixture
-def room_for_three(many: list[CompactTable], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(module, "MAX_SENT_BYTES", int(3.5 * len(many[0].to_bytes())))
-    yield
-
-
 def test_a_thousand_edges_fill_no_more_than_the_limit(many: list[CompactTable]) -> None:
     tables = Tables({})
     for number in range(1000):
@@ -99,9 +91,9 @@ def test_a_thousand_edges_fill_no_more_than_the_limit(many: list[CompactTable]) 
     assert tables.lookup("e999", "m", "c")(many[0].short_id) and not tables.lookup("e0", "m", "c")(many[0].short_id)
 
 
-@pytest.mark.usefixtures("room_for_three")
 def test_bytes_are_bounded_too(many: list[CompactTable]) -> None:
-    tables = Tables({})
+    room_bytes = int(3.5 * len(many[0].to_bytes()))
+    tables = Tables({}, most_bytes=room_bytes)
     for number, table in enumerate(many):
         tables.keep(offer(table, f"e{number}"), SHAPES)
-    assert len(tables) == 3 and tables._bytes <= module.MAX_SENT_BYTES
+    assert len(tables) == 3 and tables._bytes <= room_bytes

@@ -18,6 +18,7 @@ import pytest
 from lab_run import made_up_frames
 from prometheus_client import CollectorRegistry
 
+from splitmesh.agent.streams import read_streams
 from splitmesh.bus.rules import matches
 from splitmesh.bus.server import find_server
 from splitmesh.cli import main
@@ -31,8 +32,10 @@ from splitmesh.plan.manifest_kinds import KINDS
 from splitmesh.provision.link.presets import PRESETS
 from splitmesh.settings.click_options import resolve_options
 from splitmesh.settings.keys import keys_of
-from splitmesh.settings.model import SECTIONS
+from splitmesh.settings.model import SECTIONS, AgentSettings
 from splitmesh.settings.resolve import resolve
+from splitmesh.telemetry.agent import AgentMetrics
+from splitmesh.telemetry.gateway import GatewayMetrics
 from splitmesh.telemetry.metrics import CloudMetrics, EdgeMetrics
 from splitmesh.wire import headers, subjects
 from splitmesh.wire.messages import NackCode
@@ -81,7 +84,7 @@ def parsed(words: list[str]) -> tuple[str, dict[str, Any]]:
     name, context = "", None
     while True:
         context = command.make_context(name or "splitmesh", list(words), parent=context)
-        if not isinstance(command, click.Group):
+        if not isinstance(command, click.Group) or not context._protected_args + context.args:
             return context.command_path.removeprefix("splitmesh "), context.params
         name, inner, words = command.resolve_command(context, context._protected_args + context.args)
         assert inner is not None, words
@@ -144,7 +147,7 @@ def test_every_command_named_in_running_text_exists() -> None:
 
 def test_every_metric_that_is_named_exists_and_every_metric_is_named() -> None:
     known = set()
-    for kind in (EdgeMetrics, CloudMetrics):
+    for kind in (EdgeMetrics, CloudMetrics, GatewayMetrics, AgentMetrics):
         registry = CollectorRegistry()
         kind(registry)
         for metric in registry.collect():
@@ -172,9 +175,12 @@ def test_every_toml_example_holds(tmp_path: Path) -> None:
             continue
         file = tmp_path / "splitmesh.toml"
         file.write_text(text, encoding="utf-8")
+        if "streams" in table:
+            assert read_streams(AgentSettings(name="box", streams=file)).streams.keys() == table["streams"].keys()
+            continue
         assert table.keys() <= SECTIONS.keys(), document
         for section in table:
-            flags = {} if "source" in table[section] else {"source": "clip.mp4"}
+            flags = {"source": "clip.mp4"} if section == "edge" and "source" not in table[section] else {}
             resolve(section, SECTIONS[section], flags, config=file, environ={})
     assert set(kinds) == set(KINDS)
 
@@ -230,7 +236,7 @@ def test_the_brokers_configuration_is_one(tmp_path: Path) -> None:
 def test_the_brokers_permissions_allow_what_each_side_does_and_not_the_others_part() -> None:
     rights = {}
     for user, body in re.findall(r"user: (\w+),.*?permissions: \{(.*?)\}", nats_config(), re.DOTALL):
-        for verb, listed in re.findall(r"(publish|subscribe):\s*\[(.*?)\]", body):
+        for verb, listed in re.findall(r"(publish|subscribe):\s*\[(.*?)\]", body, re.DOTALL):
             rights[user, verb] = re.findall(r'"([^"]+)"', listed)
 
     def may(user: str, verb: str, subject: str) -> bool:
@@ -243,6 +249,11 @@ def test_the_brokers_permissions_allow_what_each_side_does_and_not_the_others_pa
     assert all(may("edge", "subscribe", each) for each in (load, inbox))
     assert all(may("worker", "publish", each) for each in (load, inbox))
     assert all(may("worker", "subscribe", each) for each in (*work, *direct, cancel, inbox))
+    told = [each("default", "cam") for each in (subjects.status, subjects.result, subjects.preview)]
+    asked, spans = subjects.command("default", "cam"), subjects.spans("default", "w1")
+    assert all(may("edge", "publish", each) for each in told) and may("edge", "subscribe", asked)
+    assert may("worker", "subscribe", spans)
+    assert not may("edge", "publish", asked) and not any(may("worker", "publish", each) for each in (asked, *told))
     assert not may("edge", "publish", load) and not may("worker", "publish", work[0])
     assert not may("edge", "subscribe", work[0]) and not may("worker", "publish", cancel)
     assert not may("edge", "publish", subjects.infer("other", "coco-ssdlite", ""))
@@ -257,9 +268,15 @@ def test_the_protocol_page_names_subjects_headers_codes_and_bytes_as_they_are() 
         subjects.load("T"),
         subjects.cancel("T"),
         subjects.result("T", "E"),
+        subjects.preview("T", "E"),
+        subjects.status("T", "E"),
+        subjects.command("T", "E"),
+        subjects.spans("T", "W"),
+        subjects.agent("T", "A"),
+        subjects.agents("T", "A"),
     ):
         shown = subject.replace(".T", ".<tenant>").replace(".M", ".<model>").replace(".C", ".<cut>")
-        assert f"`{shown.replace('.W', '.<worker>').replace('.E', '.<edge>')}`" in text
+        assert f"`{shown.replace('.W', '.<worker>').replace('.E', '.<edge>').replace('.A', '.<agent>')}`" in text
     assert f"queue group `{subjects.POOL}`" in text and f"`{subjects.WHOLE}` for the uncut model" in text
     for header in (headers.BUDGET_US, headers.TRACEPARENT):
         assert f"| `{header}` |" in text

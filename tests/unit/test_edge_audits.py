@@ -136,3 +136,15 @@ async def test_an_audit_that_fails_costs_nobody_anything(rig: Rig) -> None:
     await until(lambda: frame.prepared._buffers is None)
     assert rig.world.fidelity.audits == 0 and not frame.notes
     assert (await answered(rig, Place.FRAME)).frame_id != frame.frame_id
+
+
+async def test_audits_are_counted_as_what_the_device_ran_and_end_with_the_power_budget(rig: Rig) -> None:
+    before_ms = rig.world.device_ms
+    is_due(rig)
+    await answered(rig, Place.FRAME)
+    await until(lambda: rig.world.fidelity.audits == 1)
+    assert rig.world.device_ms > before_ms
+    rig.world.may_spare = False
+    is_due(rig)
+    await answered(rig, Place.FRAME)
+    assert rig.parts.variants == [""], "the first audit's run, and no other"

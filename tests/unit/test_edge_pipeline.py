@@ -118,7 +118,6 @@ class Rig:
         self.results = ResultLog(folder / "results.jsonl")
         self.settlement = Settlement(
             run_ns=time.monotonic_ns(),
-            deadline_ms=BUDGET_MS,
             metrics=Metrics(CollectorRegistry()).edge,
             results=self.results,
         )
@@ -313,7 +312,7 @@ async def test_silence_resumes_in_time_and_cancels_what_nobody_needs(rig: Rig) -
 async def test_a_reply_that_overtakes_the_resume_wins_and_stops_it(rig: Rig) -> None:
     rig.parts.gates["tail"].clear()
     rig.remember()
-    asked = asyncio.create_task(rig.ask(Place.SPLIT))
+    asked = asyncio.create_task(rig.ask(Place.SPLIT, budget_ms=1500))
     await asyncio.to_thread(rig.parts.entered["tail"].wait, 5)
     await rig.reply()
     record = await asked

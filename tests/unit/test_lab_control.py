@@ -19,6 +19,7 @@ from splitmesh.lab.artifacts import make_folder, versions, write_whole
 from splitmesh.lab.commands import Cores, clean_environment, command_line, share_cores
 from splitmesh.lab.fate import Fate, WorkerFate, worker_fate
 from splitmesh.lab.film import banner
+from splitmesh.lab.link.bend import Bend
 from splitmesh.lab.references import ReferenceCache, even_sample, measure_fidelity, score_records
 from splitmesh.lab.truth import LinkTruth, emulation_report
 from splitmesh.plan.bundle.read import Bundle
@@ -44,6 +45,28 @@ def test_a_worker_that_crashes_is_restarted_a_few_times_and_then_given_up():
     restarts = sum(fate.decide(t / 2, running=False) is Fate.RESTART for t in range(100))
     assert restarts == 3 and len(fate.crashes) == 4
     assert fate.state == "died" and fate.kills == []
+
+
+def test_a_worker_struck_by_hand_stays_away_until_it_is_released_and_what_was_due_meanwhile_is_over():
+    fate = WorkerFate([30.0], restart_after_s=3.0)
+    fate.strike(20.0)
+    assert fate.state == "killed" and fate.kills == [20.0]
+    assert all(fate.decide(t, running=False) is Fate.NOTHING for t in (21.0, 24.0, 60.0))
+    fate.release(60.0)
+    assert fate.state == "running" and fate.decide(60.5, running=True) is Fate.NOTHING
+    assert fate.kills == [20.0] and fate.crashes == []
+
+
+def test_a_bend_is_part_of_the_truth_about_the_link():
+    truth = LinkTruth(trace()).bent(Bend(8.0, 4.0, 0.5))
+    truth = replace(truth, offset_s=1.0)
+    assert (
+        truth.state(9.0) == (4e6, False)
+        and truth.state(10.5)[0] == pytest.approx(2e6)
+        and truth.state(12.5)[0] == 0.5e6
+    )
+    steps = dict(truth.capacity(20.0))
+    assert steps[9.5] == 2e6 and steps[11.5] == 0.5e6 and steps[14.0] == 1e6 and steps[6.5] == 4e6
 
 
 @pytest.mark.parametrize(("kill", "restart", "back_at"), [(30.0, None, 33.0), (30.0, 42.0, 42.0), (30.0, 10.0, 33.0)])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from io import StringIO
 
 import pytest
 from lab_run import (
@@ -17,9 +18,11 @@ from lab_run import (
 from rich.console import Console
 
 from splitmesh.frames.outcome import Outcome
+from splitmesh.lab.display import summary_panel
 from splitmesh.lab.plots import PlotData, as_png, capacity_steps, draw, shares
 from splitmesh.lab.records import check_lines
 from splitmesh.lab.report import render_report, why
+from splitmesh.lab.strikes import Blow, Strike
 from splitmesh.lab.summary import Fidelity, summarise
 from splitmesh.lab.view import LiveView, line, mix_bar, rate, render
 
@@ -96,6 +99,26 @@ def test_a_broken_law_is_shown_loudly():
     rows = [one.to_json_line() for one in made_up_frames(20)]
     text = page(check_lines(rows[:10] + rows[12:], expected=20))
     assert "is broken" in text and "seq 10, 11" in text and 'class="bad">NO' in text
+
+
+def test_what_was_done_by_hand_stands_at_the_top_and_a_kill_by_hand_is_told_once():
+    run = made_up_run()
+    strikes = (
+        Strike(4.0, Blow.BEND_LINK, factor=0.1, length_s=10.0),
+        Strike(22.0, Blow.KILL_WORKER, "lab-cloud"),
+        Strike(25.0, Blow.RESTART_WORKER, "lab-cloud"),
+        Strike(26.0, Blow.SLOW_EDGE, "lab-edge", factor=8.0),
+    )
+    summary = summarise(run, dataclasses.replace(made_up_facts(), strikes=strikes), made_up_fidelity(run))
+    told = (
+        "link bent at 4.0 s: ×0.1 for 10 s, lab-cloud killed at 22.0 s, lab-cloud started again at 25.0 s, "
+        "lab-edge slowed at 26.0 s: ×8"
+    )
+    text = render_report(summary, made_up_plot(run))
+    assert f"Done by hand during the run: {told}." in text and "worker killed at 22 s" not in text
+    screen = StringIO()
+    Console(width=400, file=screen).print(summary_panel(summary))
+    assert told in screen.getvalue()
 
 
 def test_values_from_outside_are_escaped():

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from splitmesh.cli.main import run
 from splitmesh.errors import SettingsError
-from splitmesh.provision.link.__main__ import main
 from splitmesh.provision.link.export import export_trace
 from splitmesh.provision.link.formats import parse_trace
 from splitmesh.provision.link.networks import NETWORKS
@@ -187,12 +187,12 @@ def test_what_a_format_can_not_say_is_refused() -> None:
 
 def test_a_link_is_shown_in_words_numbers_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture, file = tmp_path / "link.svg", tmp_path / "link.toml"
-    assert main(["lte-driving:7", "--plot", str(picture), "--export", str(file)]) == 0
+    assert run(["link", "show", "lte-driving:7", "--plot", str(picture), "--export", str(file)]) == 0
     assert "lte-driving:7: 60 s" in capsys.readouterr().out
     paths = [each.attrib["d"] for each in ET.parse(picture).iter("{http://www.w3.org/2000/svg}path")]
     assert sum("L" in each for each in paths) == 2
     assert load_link(str(file)).steps == load_link("lte-driving:7").steps
-    assert main(["lte-driving:7", "--json", "--duration-s", "5"]) == 0
+    assert run(["link", "show", "lte-driving:7", "--json", "--duration-s", "5"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["link"] == "lte-driving:7" and len(shown["rows"]) == 20
 
@@ -205,8 +205,8 @@ def test_the_operations_page_has_the_rates_that_the_processes_have_and_its_comma
     rates = {name: float(mbps) for name, mbps in re.findall(r"^\| `([\w-]+)` \| ([\d.]+) \|", page, re.MULTILINE)}
     for name, process in NETWORKS.items():
         assert rates[name] == pytest.approx(process.mean_bps() / 1e6, rel=0.02), name
-    commands = re.findall(r"^\$ python -m splitmesh\.provision\.link (.+)$", page, re.MULTILINE)
-    assert len(commands) == 2 and [main(shlex.split(words)) for words in commands] == [0, 0]
+    commands = re.findall(r"^\$ splitmesh (link show .+)$", page, re.MULTILINE)
+    assert len(commands) == 2 and [run(shlex.split(words)) for words in commands] == [0, 0]
     assert {path.name for path in tmp_path.iterdir()} == {"driving.svg", "blocked.toml"}
 
 
@@ -228,7 +228,7 @@ def test_what_can_not_be_shown_is_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == status
+    assert run(["link", "show", *arguments]) == status
     assert said in capsys.readouterr().err
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from splitmesh.telemetry.logs import configure_logs, masked
+from splitmesh.telemetry.repeats import Repeats
 
 
 @pytest.fixture
@@ -68,3 +69,40 @@ def test_one_liners_are_short_and_without_colour_off_a_terminal() -> None:
 )
 def test_secrets_in_urls_do_not_print(text: str, shown: str) -> None:
     assert masked(text) == shown
+
+
+@pytest.mark.usefixtures("root_as_before")
+def test_a_line_that_repeats_becomes_a_count() -> None:
+    out, clock = io.StringIO(), [0.0]
+    configure_logs(as_json=True, stream=out)
+    handler = logging.getLogger().handlers[0]
+    handler.filters[:] = [Repeats(window_s=10, first=3, clock=lambda: clock[0])]
+    log = logging.getLogger("splitmesh.edge")
+    for n in range(100):
+        log.warning("frame %d was refused", n)
+    log.warning("another fault")
+    clock[0] = 10.0
+    log.warning("frame %d was refused", 100)
+    rows = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [row["message"] for row in rows] == [
+        *(f"frame {n} was refused" for n in range(3)),
+        "another fault",
+        "frame 100 was refused",
+    ]
+    assert [row.get("repeats") for row in rows] == [None] * 4 + [97]
+
+
+@pytest.mark.usefixtures("root_as_before")
+def test_errors_are_never_only_counted() -> None:
+    out = io.StringIO()
+    configure_logs(stream=out)
+    for _ in range(50):
+        logging.getLogger("splitmesh.edge").error("frames were lost, this is a bug")
+    assert len(out.getvalue().splitlines()) == 50
+
+
+def test_kinds_of_lines_are_bounded() -> None:
+    repeats = Repeats(first=1)
+    for n in range(10_000):
+        assert repeats.filter(logging.LogRecord("a", logging.WARNING, "", 0, f"no arguments here {n}", None, None))
+    assert len(repeats._windows) <= 512

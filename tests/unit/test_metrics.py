@@ -12,10 +12,11 @@ from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
 from splitmesh.policy.breaker import BreakerState
 from splitmesh.policy.point import Place
-from splitmesh.telemetry.metrics import Metrics, PoolEvent, Reconnected, Side
+from splitmesh.telemetry.metrics import Metrics, PoolEvent, Reconnected, Side, TenantOutcome
 
 UNITS = ("seconds", "bytes", "bps", "ratio", "frames", "hits", "misses", "decisions", "errors", "reconnects", "state",
-         "requests", "nacks", "heartbeats", "spans", "tasks", "events")  # fmt: skip
+         "requests", "nacks", "heartbeats", "spans", "tasks", "events", "commands",
+         "watts", "audits")  # fmt: skip
 
 
 def record(outcome: Outcome, *, latency_ms: float | None = 80.0, hit: bool = True) -> FrameRecord:
@@ -84,7 +85,11 @@ def test_no_input_can_grow_the_number_of_series() -> None:
     cloud = Metrics()
     for index in range(1000):
         cloud.cloud.nacked(model=f"m{index}", cut=f"c{index}", code=f"code-{index}")
-    assert len(generate_latest(cloud.registry).decode().splitlines()) < 600
+        cloud.cloud.tenant(f"t{index}", counts={TenantOutcome.ANSWERED: 1}, compute_s=1, predicted_wait_s=0)
+    text = generate_latest(cloud.registry).decode()
+    assert len(re.findall(r"splitmesh_tenant_compute_seconds_total\{", text)) == 65
+    assert value(cloud.registry, "splitmesh_tenant_compute_seconds_total", tenant="other") == 1000 - 64
+    assert len(text.splitlines()) < 1500
 
 
 def test_a_worker_counts_answers_refusals_and_cancellations() -> None:
@@ -104,6 +109,23 @@ def test_a_worker_counts_answers_refusals_and_cancellations() -> None:
     assert value(registry, "splitmesh_predicted_wait_seconds") == 0.25
 
 
+def test_what_tenants_had_is_counted_once_however_often_it_is_told() -> None:
+    metrics = Metrics()
+    for served, over in ((1, 0), (5, 2), (5, 2)):
+        metrics.cloud.tenant(
+            "red",
+            counts={TenantOutcome.ANSWERED: served, TenantOutcome.OVER_QUOTA: over},
+            compute_s=0.5 * served,
+            predicted_wait_s=served / 10,
+        )
+    registry = metrics.registry
+    assert value(registry, "splitmesh_tenant_requests_total", tenant="red", outcome="answered") == 5
+    assert value(registry, "splitmesh_tenant_requests_total", tenant="red", outcome="over-quota") == 2
+    assert value(registry, "splitmesh_tenant_requests_total", tenant="red", outcome="refused") == 0
+    assert value(registry, "splitmesh_tenant_compute_seconds_total", tenant="red") == 2.5
+    assert value(registry, "splitmesh_tenant_predicted_wait_seconds", tenant="red") == 0.5
+
+
 def test_gauges_of_the_edge_show_what_they_were_told() -> None:
     metrics = Metrics()
     metrics.edge.link(bandwidth_bps=2e6, base_s=0.02, backlog_bytes=512)
@@ -115,6 +137,16 @@ def test_gauges_of_the_edge_show_what_they_were_told() -> None:
     assert value(registry, "splitmesh_uplink_backlog_bytes") == 512
     assert value(registry, "splitmesh_gamma_ratio", side="cloud") == 1.5
     assert value(registry, "splitmesh_reconnects_total", what="broker") == 1
+
+
+def test_what_audits_have_found_is_counted_once_and_shown_by_kind_of_point() -> None:
+    metrics = Metrics()
+    metrics.edge.audited(3, {"split/c/temporal": {"still": 1.0, "moving": 2.5}})
+    metrics.edge.audited(5, {"split/c/temporal": {"moving": 2.0}, "frame/jpeg": {"still": 0.5, "moving": 0.5}})
+    registry = metrics.registry
+    assert value(registry, "splitmesh_audits_total") == 5
+    assert value(registry, "splitmesh_error_ratio", points="split/c/temporal", content="moving") == 2.0
+    assert value(registry, "splitmesh_error_ratio", points="frame/jpeg", content="still") == 0.5
 
 
 def test_what_happens_in_the_pool_is_counted_once_however_often_it_is_told() -> None:

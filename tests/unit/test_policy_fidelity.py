@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitmesh.policy.audit import AuditSchedule
-from splitmesh.policy.fidelity import LEAST_RATIO, MOST_RATIO, MOVING, ContentFidelity, erring
+from splitmesh.policy.fidelity import LEAST_RATIO, MOST_RATIO, MOVING, ContentFidelity, erring, family, family_name
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.world import World
 
@@ -195,3 +195,24 @@ def test_a_run_that_was_given_up_costs_what_it_took() -> None:
     schedule.spent(10.0)
     assert not schedule.due(10**10, 50.0)
     assert schedule.due(10**10 + 100 * MS, 50.0)
+
+
+def test_what_was_learnt_is_told_by_family_and_content() -> None:
+    made = audited(300, 3 * (1 - H264.fidelity))
+    assert made.audit(SMALL, 0.8, moving=False)
+    told = made.ratios()
+    assert told.keys() == {"frame/h264", "local/small"}
+    assert told["frame/h264"] == {
+        "still": made.ratio(COARSER, moving=False),
+        "moving": made.ratio(COARSER, moving=True),
+    }
+    assert told["frame/h264"]["moving"] > 2.5
+    assert ContentFidelity().ratios() == {}
+
+
+@pytest.mark.parametrize(
+    "point", [H264, JPEG, TEMPORAL, U8, SMALL, replace(U8, name="split/c+int8/u8zstd-8", variant="int8")]
+)
+def test_points_are_called_after_their_family(point: OperatingPoint) -> None:
+    assert point.name.rpartition(f"-{point.level}")[0] in ("", family_name(family(point)))
+    assert point.name.startswith(family_name(family(point)))

@@ -211,3 +211,17 @@ def test_an_ack_that_nobody_waited_for_teaches_nothing_of_the_link_but_its_own_t
     estimator.on_sent("next", 50, now_ns, remote_ms=0)
     estimator.on_delivered("next", now_ns + 5 * MS, remote_ms=0)
     assert estimator.samples == before.samples + 1
+
+
+@pytest.mark.parametrize("rate_bps", [64e3, 1e6, 2e7])
+def test_the_interval_holds_the_rate_and_narrows(rate_bps: float) -> None:
+    rng = random.Random(3)
+    estimator = LinkEstimator()
+    low_bps, high_bps = estimator.bandwidth_interval_bps
+    assert 0 < low_bps < 2e5 and high_bps > 2e7, "little is known before the first message"
+    link = FifoLink(rate_bps, 20)
+    sizes = [rng.randint(200, int(rate_bps / 8 * 0.2) + 400) for _ in range(60)]
+    play(estimator, link, sizes=sizes, period_ms=300)
+    low_bps, high_bps = estimator.bandwidth_interval_bps
+    assert low_bps < rate_bps < high_bps
+    assert low_bps < estimator.bandwidth_bps < high_bps < 3 * low_bps

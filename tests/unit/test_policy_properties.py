@@ -161,7 +161,7 @@ def check_world(w: World, now_ns: int) -> None:
     moment = w.at(now_ns)
     for value in (w.gamma_edge.value, w.gamma_cloud, *moment.gamma_encode.values()):
         assert 0 < value < math.inf
-    for name in moment.__dataclass_fields__.keys() - {"gamma_encode"}:
+    for name in set(moment._fields) - {"gamma_encode"}:
         assert 0 <= getattr(moment, name) < math.inf, (name, moment)
     seen = replace(SEEN, now_ns=now_ns)
     for point in w.points:

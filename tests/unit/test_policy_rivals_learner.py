@@ -48,9 +48,7 @@ class Pupil:
 def test_a_learner_hears_once_how_its_decision_ended(outcome: Outcome, answered: bool) -> None:
     pupil = Pupil()
     assert isinstance(pupil, Learner)
-    settlement = Settlement(
-        run_ns=0, deadline_ms=150, metrics=Metrics(CollectorRegistry()).edge, results=None, learner=pupil
-    )
+    settlement = Settlement(run_ns=0, metrics=Metrics(CollectorRegistry()).edge, results=None, learner=pupil)
     tracing = Tracing("edge", instance="e", sample_ratio=1.0)
     decided_ns = time.monotonic_ns() - 30_000_000
     captured = Captured(1, 1, 0, decided_ns - 2_000_000, None, False, False, SIZE, SIZE)

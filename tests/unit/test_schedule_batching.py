@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitmesh.schedule.batching import MEMORY_NS, Batch, Batcher, BatchTimes, best_size, pays_ns
+from splitmesh.schedule.batching import (
+    MEMORY_NS,
+    Batch,
+    Batcher,
+    BatchTimes,
+    best_size,
+    pays_ns,
+    worthwhile_size,
+)
 
 MS = 1_000_000
 CPU = {1: 10 * MS, 2: 20 * MS, 4: 40 * MS, 8: 80 * MS}
@@ -196,3 +204,28 @@ def test_keys_come_and_go() -> None:
 def test_single_jobs_must_be_known(first: dict[int, int], most: int) -> None:
     with pytest.raises(ValueError, match="single jobs"):
         BatchTimes(first, most=most)
+
+
+@pytest.mark.parametrize(
+    ("taken", "most"),
+    [
+        ({1: 10}, 1),
+        ({1: 10, 2: 20}, 1),
+        ({1: 10, 2: 16}, 1),  # 20 % less work, and the first of two ends 6 later so that the second ends 4 sooner
+        ({1: 10, 2: 15}, 2),
+        ({1: 10, 2: 11, 4: 13, 8: 17}, 8),
+        ({1: 10, 2: 11, 4: 26}, 2),
+        ({1: 10, 2: 16, 4: 20}, 4),
+    ],
+)
+def test_jobs_run_together_where_they_end_no_later_on_average_than_in_turn(taken: dict[int, int], most: int) -> None:
+    assert worthwhile_size(taken) == most
+
+
+def test_no_server_is_held_where_it_may_not_be() -> None:
+    batcher = Batcher()
+    batcher.host("x", BatchTimes({1: 10, 2: 11}, most=2))
+    for moment in range(5):
+        batcher.arrived("x", moment)
+    assert batcher.decide("x", [1000], 5).size == 0
+    assert batcher.decide("x", [1000], 5, hold=False) == Batch(1, 10)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
-from splitmesh.schedule.edf import EdfQueue, Refusal, RefusalReason
 from splitmesh.schedule.fair import FairQueue, Head
+from splitmesh.schedule.refusal import Refusal, RefusalReason
 
 MS = 1_000_000
 FAR = 100_000
@@ -153,30 +151,6 @@ def test_a_newcomer_within_its_share_is_admitted_though_another_is_made_late_by_
     assert q.pop(20 * MS)[0] == "a1"
     q.done("a1")
     assert q.pop(31 * MS) == (None, ["a2", "a3"])
-
-
-def test_for_one_tenant_it_is_the_queue_without_tenants() -> None:
-    rng = random.Random(4)
-    fair: FairQueue[str] = FairQueue(12)
-    edf: EdfQueue[str] = EdfQueue(12)
-    now, refusals = 0, 0
-    for number in range(3000):
-        now += rng.randrange(12)
-        id = f"{number}"
-        times = {"deadline_ns": now + rng.randrange(200), "cost_ns": rng.randrange(1, 20), "now_ns": now}
-        slack_ns = rng.randrange(5)
-        outcome = edf.push(id, id, **times, slack_ns=slack_ns)
-        assert fair.push(id, id, **times, slack_ns=slack_ns) == outcome
-        refusals += outcome is not None
-        assert fair.predicted_wait_ns(now) == fair.predicted_wait_ns(now, "") == edf.predicted_wait_ns(now)
-        item, expired = edf.pop(now)
-        same, gone = fair.pop(now)
-        assert same == item and sorted(gone) == sorted(expired)
-        if number % 2:
-            for run in list(edf._running):
-                edf.done(run)
-                fair.done(run)
-    assert 300 < refusals < 2700
 
 
 def test_several_servers_share_the_work_ahead() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from splitmesh.schedule.fair import FairQueue
 from splitmesh.schedule.fair_order import other_ahead, others_ahead, start_ns, starts_ns
+from splitmesh.schedule.refusal import Refusal, RefusalReason
 
 LONGEST = 20
 WEIGHTS = {"a": 1.0, "b": 1.0, "c": 2.0, "d": 0.5}
@@ -23,6 +24,8 @@ TENANTS = sorted(WEIGHTS)
 arrival = st.tuples(st.integers(0, 30), st.sampled_from(TENANTS), st.integers(1, 200), st.integers(1, LONGEST))
 arrivals = st.lists(arrival, max_size=60)
 servers = st.integers(1, 3)
+kept = st.dictionaries(st.sampled_from(TENANTS), st.integers(1, 2), max_size=3)
+"""At how many servers a tenant may run at a time."""
 
 
 @dataclass
@@ -39,9 +42,9 @@ class Story:
     """When, and what had been started by then."""
 
 
-def run(jobs: Sequence[tuple[int, str, int, int]], servers: int) -> Story:
+def run(jobs: Sequence[tuple[int, str, int, int]], servers: int, most: Mapping[str, int] | None = None) -> Story:
     """Serve `jobs` (gap before it, tenant, budget, cost), each in exactly its cost."""
-    queue: FairQueue[int] = FairQueue(1000, servers=servers, weights=WEIGHTS)
+    queue: FairQueue[int] = FairQueue(1000, servers=servers, weights=WEIGHTS, most_running=most)
     story, ends, now = Story(), [], 0
     costs = [cost for *_, cost in jobs]
 
@@ -53,6 +56,8 @@ def run(jobs: Sequence[tuple[int, str, int, int]], servers: int) -> Story:
                 return
             story.started.append(number)
             ends.append((now + costs[number], number))
+            for tenant, limit in (most or {}).items():
+                assert sum(story.tenant[each] == tenant for _, each in ends) <= limit
 
     def serve_until(then: int | None) -> None:
         nonlocal now
@@ -77,26 +82,55 @@ def run(jobs: Sequence[tuple[int, str, int, int]], servers: int) -> Story:
     return story
 
 
-@given(arrivals, servers)
-def test_each_job_has_one_end_and_nothing_that_was_served_is_late(jobs: Any, servers: int) -> None:
-    story = run(jobs, servers)
+@given(arrivals, servers, kept)
+def test_each_job_has_one_end_and_nothing_that_was_served_is_late(
+    jobs: Any, servers: int, most: dict[str, int]
+) -> None:
+    story = run(jobs, servers, most)
     assert sorted([*story.ended_at, *story.expired]) == sorted(story.admitted)
     assert all(at <= story.deadline[number] for number, at in story.ended_at.items())
 
 
-@given(arrivals, servers)
-def test_the_admitted_are_in_time_unless_others_that_came_later_were_served_before(jobs: Any, servers: int) -> None:
+@given(arrivals, servers, kept)
+def test_the_admitted_are_in_time_unless_others_that_came_later_were_served_before(
+    jobs: Any, servers: int, most: dict[str, int]
+) -> None:
     """Law 2; and of one's own tenant, law 1: only other tenants are blamed."""
-    story = run(jobs, servers)
+    story = run(jobs, servers, most)
     for number, (_, before) in story.expired.items():
         overtook = {each for each in before if each > number and story.tenant[each] != story.tenant[number]}
         assert overtook, f"{number} was dropped though nothing of others overtook it"
 
 
-@given(arrivals, servers)
-def test_alone_every_admitted_job_is_in_time(jobs: Any, servers: int) -> None:
+@given(arrivals, servers, kept)
+def test_alone_every_admitted_job_is_in_time(jobs: Any, servers: int, most: dict[str, int]) -> None:
     """Law 1 by itself."""
-    assert not run([(gap, "a", budget, cost) for gap, _, budget, cost in jobs], servers).expired
+    assert not run([(gap, "a", budget, cost) for gap, _, budget, cost in jobs], servers, most).expired
+
+
+@given(arrivals, st.integers(2, 3), st.integers(1, 2))
+def test_a_tenant_that_is_kept_to_some_servers_leaves_the_others_free(jobs: Any, servers: int, most: int) -> None:
+    """Whatever `a` sends, another's job that comes to an otherwise empty worker begins at once."""
+    flood = [(0, "a", 1000, cost) for *_, cost in jobs]
+    story = run([*flood, (0, "b", 20, 20)], servers, {"a": min(most, servers - 1)})
+    last = len(flood)
+    assert story.ended_at[last] == 20
+
+
+def test_waits_of_one_that_is_kept_to_a_server_are_for_that_server() -> None:
+    queue: FairQueue[str] = FairQueue(10, servers=2, most_running={"a": 1})
+    for id in ("a0", "a1"):
+        assert queue.push(id, id, tenant="a", deadline_ns=280, cost_ns=100, now_ns=0) is None
+    assert queue.pop(0)[0] == "a0" and queue.pop(0) == (None, []) and queue.running == 1
+    assert queue.predicted_wait_ns(40, "a") == 160 and queue.predicted_wait_ns(40, "b") == 0
+    refused = queue.push("a2", "a2", tenant="a", deadline_ns=290, cost_ns=100, now_ns=0)
+    assert refused == Refusal(RefusalReason.LATE, 10)
+    assert queue.push("b0", "b0", tenant="b", deadline_ns=1000, cost_ns=30, now_ns=40) is None
+    assert queue.pop(40)[0] == "b0"
+    queue.done("b0")
+    assert queue.pop(70) == (None, [])
+    queue.done("a0")
+    assert queue.pop(100)[0] == "a1"
 
 
 @given(
@@ -186,7 +220,7 @@ def test_who_always_waits_gets_its_share_less_one_job(weights: list[float], floo
 def pop_one(queue: FairQueue[int]) -> int:
     item, _ = queue.pop(0)
     assert item is not None
-    (id,) = queue._runs
+    (id,) = queue._servers._runs
     queue.done(id)
     return item
 

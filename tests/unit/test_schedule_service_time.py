@@ -58,3 +58,11 @@ def test_the_window_forgets() -> None:
     for i in range(8):
         time.observe(5 * MS, i)
     assert time.p95_ns() == 5 * MS
+
+
+def test_a_run_let_in_against_the_prediction_is_believed_at_once() -> None:
+    time = ServiceTime(500_000_000)
+    time.restart(40_000_000, 10**9)
+    assert time.mean_ns(10**9) == 40_000_000
+    assert time.mean_ns(10**12) == 40_000_000, "the warm-up is forgotten"
+    assert time.p95_ns() == 40_000_000

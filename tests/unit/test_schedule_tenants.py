@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitmesh.schedule.tenants import OverQuota, Quota, Quotas, Tenant, Ticket, TokenBucket
+from splitmesh.settings.quotas import parse_tenants
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -186,3 +187,34 @@ def test_accounts_of_strangers_are_bounded_but_open_ones_are_kept() -> None:
 def test_what_no_tenant_can_be(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"tenant t: .*{next(iter(wrong))}"):
         Tenant("t", **wrong)
+
+
+def test_the_wait_of_a_tenant_is_that_of_its_next_request() -> None:
+    quotas = Quotas([SMALL, Tenant("free")])
+    assert quotas.wait_ns("small", 0) == quotas.wait_ns("free", 0) == 0
+    for _ in range(2):
+        taken(ask(quotas))
+    assert quotas.wait_ns("small", 0) == 100 * MS and quotas.wait_ns("small", 60 * MS) == 40 * MS
+    assert quotas.wait_ns("small", 100 * MS) == 0 and isinstance(ask(quotas, 100), Ticket)
+    assert quotas.wait_ns("free", 0) == 0
+    late = Quotas([Tenant("small", share=0.5)])
+    late.ended(taken(ask(late, cost=1)), 0, service_ns=2 * SECOND)  # it took four seconds' worth of its share
+    assert late.wait_ns("small", 0) == 3 * SECOND
+
+
+@given(
+    st.floats(0.1, 1e4),
+    st.floats(0.1, 1e5) | st.just(math.inf),
+    st.integers(1, 100),
+    st.integers(1, 10**9) | st.just(math.inf),
+    st.floats(0.01, 1),
+)
+def test_a_tenant_reads_as_it_was_written(
+    weight: float, rate: float, burst: int, bytes_per_s: float, share: float
+) -> None:
+    written = Tenant("yard-1", weight, rate, burst, bytes_per_s, share=share)
+    (read,) = parse_tenants(str(written))
+    told = ("weight", "rate_rps", "burst", "bytes_per_s", "concurrency", "share")
+    assert [getattr(read, name) for name in told] == pytest.approx(
+        [getattr(written, name) for name in told], rel=1e-9
+    )

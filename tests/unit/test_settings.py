@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from splitmesh.cli.config import template_lines
 from splitmesh.errors import SettingsError
+from splitmesh.schedule.tenants import Tenant
 from splitmesh.settings.click_options import resolve_options, settings_options
-from splitmesh.settings.keys import keys_of, near
+from splitmesh.settings.keys import keys_of, near, written
 from splitmesh.settings.model import SECTIONS, CloudSettings, EdgeSettings, LabSettings
 from splitmesh.settings.presets import PRESETS
 from splitmesh.settings.resolve import resolve
@@ -26,6 +27,7 @@ from splitmesh.settings.units import (
     parse_cpus,
     parse_outages,
     parse_seconds,
+    parse_watts,
     split_host_port,
 )
 
@@ -260,3 +262,69 @@ def test_a_preset_fills_what_was_not_given_and_says_so() -> None:
     for section, presets in PRESETS.items():
         for name in presets:
             assert resolve(section, SECTIONS[section], {"preset": name}, environ={}).settings.preset == name
+
+
+TENANTS = (
+    Tenant("gates"),
+    Tenant("yard", rate_rps=50, bytes_per_s=2_000_000, share=0.5),
+    Tenant("lab", weight=2, burst=4, concurrency=3),
+)
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        'tenants = "gates, yard:rate=50,bytes=2MB,share=0.5, lab:weight=2,burst=4,concurrency=3"',
+        'tenants = ["gates", "yard:rate=50,bytes=2MB,share=0.5", "lab:weight=2,burst=4,concurrency=3"]',
+        """
+        [cloud.tenants.gates]
+        [cloud.tenants.yard]
+        rate = 50
+        bytes = "2MB"
+        share = 0.5
+        [cloud.tenants.lab]
+        weight = 2
+        burst = 4
+        concurrency = 3
+        """,
+    ],
+)
+def test_tenants_may_be_a_text_a_list_or_a_table(tmp_path: Path, toml: str) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(f"[cloud]\n{toml}")
+    found = resolve("cloud", CloudSettings, {}, config=file, environ={})
+    assert found.settings.tenants == TENANTS
+    again = written(found.settings.tenants)
+    assert resolve("cloud", CloudSettings, {"tenants": again}, environ={}).settings.tenants == TENANTS
+    assert resolve("cloud", CloudSettings, {}, environ={}).settings.tenants == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b,a", "names a tenant twice"),
+        ("a.b", "must be names"),
+        ("rate=5", "must be names"),
+        ("a:rate", "must be names"),
+        ("a:speed=5", "has no quota speed; quotas are weight, rate"),
+        ("a:rate=fast", "rate must be a number, not 'fast'"),
+        ("a:rate=0", "tenant a: rate_rps and bytes_per_s must be positive"),
+        ("a:share=1.5", "share 1.5 is not in (0, 1]"),
+        ("a:bytes=much", "must be a size"),
+    ],
+)
+def test_tenants_that_there_can_not_be(text: str, words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        resolve("cloud", CloudSettings, {"tenants": text}, environ={})
+    assert words in str(caught.value) and "cloud.tenants" in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "watts"), [("6W", 6.0), ("500mW", 0.5), (" 7 w ", 7.0), ("2.5", 2.5), (3, 3.0)])
+def test_powers(text: object, watts: float) -> None:
+    assert parse_watts(text) == pytest.approx(watts)
+
+
+@pytest.mark.parametrize("text", ["6 horses", "-1W", "", None, True, "infW"])
+def test_what_is_no_power(text: object) -> None:
+    with pytest.raises(ValueError, match="6W"):
+        parse_watts(text)

@@ -15,9 +15,9 @@ FULL_EDGE = EdgeStatus(
     {"p50": 80.0, "p95": 120.0, "p99": 149.0}, {"split": 100},
     {"bandwidth_bps": 2e6, "base_ms": 20.0, "backlog_bytes": 9.0}, 1.5e5,
     123456, "half-open", 1.1, 0.9, "connected", "rtsp://***@cam", True,
-    {"chosen": 90, "ejected": 1},
+    {"chosen": 90, "ejected": 1}, 5.5, 12, {"split/c/temporal": {"still": 1.0, "moving": 2.5}},
 )  # fmt: skip
-FULL_CLOUD = CloudStatus("w1", ["coco"], 3, 12.5, 1000, {"overloaded": 2}, True, True)
+FULL_CLOUD = CloudStatus("w1", ["coco"], 3, 12.5, 1000, {"overloaded": 2}, True, True, {"a": {"served": 9}})
 
 
 @pytest.mark.parametrize("status", [FULL_EDGE, FULL_CLOUD])

@@ -116,6 +116,18 @@ def test_an_unwritable_log_never_reaches_the_frame_path(tmp_path: Path) -> None:
     assert tracing.spans_dropped == 1
 
 
+def test_spans_that_find_no_room_on_their_way_to_the_disk_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splitmesh.telemetry.tracing._QUEUE_TRACES", 0)
+    tracing = Tracing("edge", instance="e1", span_log=tmp_path)
+    trace = tracing.start_frame("f", 0)
+    trace.span("decode", 0, 1)
+    trace.finish(1)
+    tracing.close()
+    assert tracing.spans_dropped == 2
+
+
 def test_nothing_to_record_costs_no_thread() -> None:
     tracing = Tracing("edge", instance="e1")
     assert not tracing._thread.is_alive()

@@ -27,6 +27,7 @@ from splitmesh.errors import (
 from splitmesh.frames.answer import Answer
 from splitmesh.v1 import infer_pb2 as pb
 from splitmesh.wire.answers import MAX_BOXES, answer_from_pb, answer_to_pb
+from splitmesh.wire.checks import MAX_SEQ
 from splitmesh.wire.messages import (
     MAX_REPLY_BYTES,
     Cancel,
@@ -39,7 +40,14 @@ from splitmesh.wire.messages import (
     WorkerTimes,
 )
 from splitmesh.wire.nacks import nack_code_for, nack_for
-from splitmesh.wire.requests import MAX_PAYLOAD_BYTES, InferRequest, StreamRequest, TableOffer, decode_request
+from splitmesh.wire.requests import (
+    MAX_PAYLOAD_BYTES,
+    InferRequest,
+    StreamRequest,
+    TableOffer,
+    decode_request,
+    split_frame_id,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "wire"
 SHA = "0123456789abcdef" * 4
@@ -292,13 +300,25 @@ def test_a_slim_request_in_full_is_what_the_opener_said_with_its_own_number() ->
     assert slim.full(opener) == InferRequest("e.r.43", "e", "m", SHA, "c", b"delta", budget_us=5, stream=77)
 
 
+def test_the_last_frame_of_a_stream_has_a_frame_id_that_names_its_number() -> None:
+    """What is sent slim is read back from the id that it stands for, and a reply says it; one more is refused."""
+    opener = InferRequest("e.r.0", "e", "m", SHA, "c", b"key", budget_us=9, stream=77)
+    full = StreamRequest(77, MAX_SEQ, b"delta", 5).full(opener)
+    assert split_frame_id(full.frame_id) == ("e.r", MAX_SEQ)
+    assert InferReply.decode(InferReply("", "w", full_answer(), seq=MAX_SEQ).encode()).seq == MAX_SEQ
+    with pytest.raises(WireError, match="seq"):
+        InferReply("", "w", full_answer(), seq=MAX_SEQ + 1)
+    with pytest.raises(WireError, match="frame_id"):
+        split_frame_id(f"e.r.{MAX_SEQ + 1}")
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
         ({"payload": b""}, "payload"),
         ({"payload": bytes(MAX_PAYLOAD_BYTES + 1)}, "payload"),
         ({"budget_us": 600_000_001}, "budget_us"),
-        ({"seq": 2**63}, "seq"),
+        ({"seq": 10**18}, "seq"),
         ({"stream": 0}, "frame_id"),  # then it is a request in full, and lacks everything else
     ],
 )
@@ -420,7 +440,7 @@ def test_an_answer_with_nan_is_not_sent() -> None:
     [
         (pb.InferReply(frame_id="f", worker_id="w"), "outcome"),
         (pb.InferReply(frame_id="f", worker_id="w", nack=pb.Nack()), "nack.code"),
-        (pb.InferReply(frame_id="f", worker_id="w", nack=pb.Nack(code=10)), "nack.code"),  # type: ignore[arg-type]
+        (pb.InferReply(frame_id="f", worker_id="w", nack=pb.Nack(code=11)), "nack.code"),  # type: ignore[arg-type]
         (pb.InferReply(frame_id="f", worker_id="w", nack=pb.Nack(code=1, detail="x" * 501)), "nack.detail"),
         (pb.InferReply(frame_id="f", worker_id="w", nack=pb.Nack(code=1, retry_after_us=2**63)), "retry_after_us"),
         (pb.InferReply(frame_id="", worker_id="w", answer=pb.Answer()), "frame_id"),

@@ -17,7 +17,12 @@ def test_grammar() -> None:
     assert subjects.table("acme", "w_1") == "sm.v1.acme.worker.w_1.table"
     assert subjects.load("acme") == "sm.v1.acme.load"
     assert subjects.cancel("acme") == "sm.v1.acme.cancel"
+    assert subjects.spans("acme", "w_1") == "sm.v1.acme.worker.w_1.spans"
     assert subjects.result("acme", "cam-1") == "sm.v1.acme.result.cam-1"
+    assert subjects.preview("acme", "cam-1") == "sm.v1.acme.preview.cam-1"
+    assert subjects.status("acme", "cam-1") == "sm.v1.acme.status.cam-1"
+    assert subjects.statuses("acme") == "sm.v1.acme.status.*"
+    assert subjects.command("acme", "cam-1") == "sm.v1.acme.edge.cam-1"
 
 
 @pytest.mark.parametrize("token", ["", "a.b", "*", ">", "a b", "a\r\n", "é", "a" * 65])
@@ -28,8 +33,11 @@ def test_a_token_cannot_widen_a_subject(token: str) -> None:
         subjects.infer("t", token, "c")
     with pytest.raises(WireError, match="worker_id"):
         subjects.worker("t", token)
-    with pytest.raises(WireError, match="edge_id"):
-        subjects.result("t", token)
+    with pytest.raises(WireError, match="worker_id"):
+        subjects.spans("t", token)
+    for of_edge in (subjects.result, subjects.preview, subjects.status, subjects.command):
+        with pytest.raises(WireError, match="edge_id"):
+            of_edge("t", token)
     if token:
         with pytest.raises(WireError, match="cut"):
             subjects.infer("t", "m", token)

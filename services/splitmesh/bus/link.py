@@ -20,6 +20,7 @@ from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
 from splitmesh.bus.base import Message
+from splitmesh.bus.security import NO_SECURITY, Security, SecurityError
 
 Take = Callable[[Message], None]
 """Called on the event loop, in order of arrival; must neither wait nor raise."""
@@ -37,6 +38,8 @@ class LinkTransport(TcpTransport):
         return True  # else the client would put a transport of its own in our place
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        if self._io_writer is not None:
+            _abort(self._io_writer)  # an attempt that failed after the TCP connection stood leaves it open
         async with asyncio.timeout(connect_timeout):
             reader, writer = await asyncio.open_connection(uri.hostname, uri.port, limit=buffer_size)
         self._bare_io_reader = self._io_reader = reader
@@ -54,9 +57,15 @@ class LinkTransport(TcpTransport):
         await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
 
     @property
+    def encrypted(self) -> bool:
+        return self._io_writer is not None and self._io_writer.get_extra_info("ssl_object") is not None
+
+    @property
     def backlog_bytes(self) -> int:
-        """Bytes that the client wrote and the kernel has not taken."""
-        return self._io_writer.transport.get_write_buffer_size() if self._io_writer else 0
+        """Bytes that the client wrote and the kernel has not taken; 0 once the connection ends: nobody sends them."""
+        if self._io_writer is None or self._io_writer.transport.is_closing():
+            return 0
+        return self._io_writer.transport.get_write_buffer_size()
 
     def send(self, parts: list[bytes]) -> None:
         """To the socket, and what it does not take to the backlog."""
@@ -67,7 +76,7 @@ class LinkTransport(TcpTransport):
         if self._io_writer is None:
             return
         if self.backlog_bytes:
-            self._io_writer.transport.abort()
+            _abort(self._io_writer)
         else:
             self._io_writer.close()
 
@@ -78,17 +87,41 @@ class LinkTransport(TcpTransport):
             async with asyncio.timeout(_CLOSE_S):
                 await self._io_writer.wait_closed()
                 return
-        self._io_writer.transport.abort()
+        _abort(self._io_writer)
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(
+        AttributeError
+    ):  # Python 3.11.2: what an encrypted transport says once it was closed twice
+        writer.transport.abort()
 
 
 class LinkClient(Client):
-    """A NATS client on a `LinkTransport`."""
+    """A NATS client on a `LinkTransport`.
 
-    def __init__(self) -> None:
+    security: what each connection is made with. tls: send nothing, no password above all, to a broker without TLS.
+    """
+
+    def __init__(self, security: Security = NO_SECURITY, *, tls: bool = False) -> None:
         super().__init__()
+        self._security = security
+        self._tls_required = tls
         self.link = LinkTransport()  # type: ignore[no-untyped-call]
         self._transport = self.link
         self._takers: dict[int, Take] = {}
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        try:
+            return self._security.context()
+        except SecurityError as exc:  # a file that is just being replaced fails this attempt, not the client
+            raise ConnectionError(str(exc)) from exc
+
+    def _connect_command(self) -> bytes:
+        if self._tls_required and not self.link.encrypted:
+            raise ConnectionError("the broker offers no TLS, and we were told to use it")
+        return super()._connect_command()
 
     async def listen(self, subject: str, queue: str, take: Take) -> Subscription:
         """Give each message on `subject` to `take`. Renewed after a reconnect, as every subscription is."""

@@ -21,6 +21,7 @@ from splitmesh.bus.interest import BusState, Interest
 from splitmesh.bus.link import LinkClient
 from splitmesh.bus.replies import Replies, await_reply
 from splitmesh.bus.rules import check_size, check_subject
+from splitmesh.bus.security import NO_SECURITY, Security, SecurityError
 from splitmesh.errors import BusError, BusUnavailable
 
 _LOG = logging.getLogger(__name__)
@@ -39,14 +40,17 @@ _ASK_WHY_EVERY_S = 60.0
 class NatsBus:
     """See splitmesh.bus.base.Bus. Made by `connect_nats`; lives on the event loop that made it."""
 
-    def __init__(self, url: str, *, name: str, attempt_s: float, on_state: Callable[[str], None] | None) -> None:
+    def __init__(
+        self, url: str, *, name: str, attempt_s: float, on_state: Callable[[str], None] | None, security: Security
+    ) -> None:
         self.url = url
         self.display_url = without_credentials(url)
         self.name = name
         self.state = BusState.CONNECTING
         self._attempt_s = attempt_s
         self._on_state = on_state
-        self._client = LinkClient()
+        self._security = security
+        self._client = self._fresh_client()
         self._replies = Replies(f"_INBOX.{secrets.token_urlsafe(9)}")
         self._interests: list[Interest] = []
         self._first = asyncio.Event()
@@ -57,10 +61,13 @@ class NatsBus:
 
     # connection
 
+    def _fresh_client(self) -> LinkClient:
+        return LinkClient(self._security, tls=self._security.requires_tls(self.url))
+
     async def _keep_connected(self) -> None:
         """Connect, and should the client ever give up for good, start over with a fresh one."""
         while True:
-            client = self._client = LinkClient()
+            client = self._client = self._fresh_client()
             ended = asyncio.Event()
             try:
                 await self._connect(client, ended)
@@ -87,6 +94,10 @@ class NatsBus:
         async def on_closed() -> None:
             ended.set()
 
+        try:
+            login = self._security.login()
+        except SecurityError as exc:  # it was right when the bus was made: somebody is replacing the file
+            raise ConnectionError(str(exc)) from exc
         await client.connect(
             self.url,
             name=self.name,
@@ -100,6 +111,7 @@ class NatsBus:
             ping_interval=PING_EVERY_S,
             max_outstanding_pings=PINGS_OUTSTANDING,
             pending_size=_CLIENT_BUFFER_BYTES,
+            **login,
         )
 
     async def _adopt(self, client: LinkClient) -> None:
@@ -268,18 +280,21 @@ async def connect_nats(
     url: str,
     *,
     name: str,
+    security: Security = NO_SECURITY,
     connect_timeout_s: float = 2.0,
     give_up_s: float | None = None,
     on_state: Callable[[str], None] | None = None,
 ) -> NatsBus:
     """A connected bus; waits for the broker as long as it takes, or `give_up_s`.
 
-    url: `nats://[user:password@]host[:port]` or `tls://…`. connect_timeout_s: of one attempt.
+    url: `nats://[user:password@]host[:port]` or `tls://…`. security: certificates and credentials, where the URL
+    does not hold them. connect_timeout_s: of one attempt.
     on_state: told "connected", "disconnected", "closed" as they come, on the event loop.
-    Raises BusError for a URL that can't work, BusUnavailable after `give_up_s`.
+    Raises BusError for a URL that can't work, SecurityError for a file that can't, BusUnavailable after `give_up_s`.
     """
     check_url(url)
-    bus = NatsBus(url, name=name, attempt_s=connect_timeout_s, on_state=on_state)
+    security.check(url)
+    bus = NatsBus(url, name=name, attempt_s=connect_timeout_s, on_state=on_state, security=security)
     _LOG.info("broker %s: connecting", bus.display_url)
     try:
         async with asyncio.timeout(give_up_s):

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -66,14 +67,22 @@ class EmbeddedServer:
 
     port: 0 lets the server take any free one, which `port` then tells (and keeps over a restart).
     store: folder of its configuration and log; made if absent.
+    extra: further lines of configuration, such as blocks `tls` and `authorization`; read at each start.
     """
 
     def __init__(
-        self, port: int = 0, *, store: Path, max_payload_bytes: int = 1_048_576, host: str = "127.0.0.1"
+        self,
+        port: int = 0,
+        *,
+        store: Path,
+        max_payload_bytes: int = 1_048_576,
+        host: str = "127.0.0.1",
+        extra: Sequence[str] = (),
     ) -> None:
         self.port = port
         self.host = host
         self.store = store
+        self.extra = extra
         self.log_path = store / "nats-server.log"
         self._max_payload_bytes = max_payload_bytes
         self._process: subprocess.Popen[bytes] | None = None
@@ -131,6 +140,7 @@ class EmbeddedServer:
                 # A worker that lost its power must leave its queue group soon, not after four minutes.
                 'ping_interval: "5s"',
                 "ping_max: 2",
+                *self.extra,
                 "",
             )
         )

@@ -1,4 +1,4 @@
-"""Owns the entry point `splitmesh`: the list of commands, loading one only when it is used, and how errors look."""
+"""Owns the entry point `splitmesh`: the list of commands, and loading one only when it is used."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from dataclasses import dataclass
 
 import click
 
+from splitmesh.cli.outer import exit_status
 from splitmesh.errors import MeshError, SettingsError
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +28,12 @@ COMMANDS: dict[str, _Entry] = {
     "edge": _Entry(
         "splitmesh.cli.run:edge", "Run", "Take frames from a source, decide per frame where they are inferred"
     ),
+    "agent": _Entry(
+        "splitmesh.cli.run:agent", "Run", "An edge for each camera of a box, started and stopped on demand"
+    ),
     "cloud": _Entry("splitmesh.cli.run:cloud", "Run", "A worker that runs tails and whole models for edges"),
-    "link": _Entry("splitmesh.cli.run:link", "Run", "A TCP relay that behaves like a real uplink"),
+    "gateway": _Entry("splitmesh.cli.gateway:gateway", "Run", "The front door: gRPC for programs, a page for people"),
+    "link": _Entry("splitmesh.cli.link:link", "Run", "A TCP relay that behaves like a real uplink"),
     "models": _Entry("splitmesh.cli.models:models", "Prepare", "List, fetch and inspect models"),
     "plan": _Entry("splitmesh.cli.plan.command:plan", "Prepare", "Cut, profile and calibrate a model"),
     "bench": _Entry("splitmesh.cli.bench.command:bench", "Prepare", "Compare codecs on footage, policies over links"),
@@ -43,6 +44,9 @@ COMMANDS: dict[str, _Entry] = {
 
 _EXTRA_OF_MODULE = {
     "av": "edge",
+    "grpc": "gateway",
+    "grpc_health": "gateway",
+    "grpc_reflection": "gateway",
     "nats_server": "lab",
     "matplotlib": "lab",
 }
@@ -107,27 +111,12 @@ def cli() -> None:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit status: 0 done, 1 failed, 2 wrong usage or settings, 130 interrupted."""
-    try:
-        result = cli.main(args=list(argv) if argv is not None else None, prog_name="splitmesh", standalone_mode=False)
-    except click.exceptions.Exit as exc:
-        return exc.exit_code
-    except click.ClickException as exc:
-        exc.show()
-        return exc.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
-    except MeshError as exc:
-        return _complain(exc)
-    except ModuleNotFoundError as exc:
-        wanted = missing_extra(exc)
-        if isinstance(wanted, MeshError):
-            return _complain(wanted)
-        raise
-    return result if isinstance(result, int) else 0
+    words = list(argv) if argv is not None else None
+    return exit_status(
+        lambda: cli.main(args=words, prog_name="splitmesh", standalone_mode=False),
+        is_usage=lambda exc: isinstance(exc, SettingsError),
+        missing=missing_extra,
+    )
 
 
 def main() -> None:
@@ -135,13 +124,6 @@ def main() -> None:
     # are small; who wants more threads says so. It reads this when it is loaded, which no command has done yet.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(run())
-
-
-def _complain(exc: MeshError) -> int:
-    click.echo(click.style("error: ", fg="red", bold=True) + exc.message, err=True)
-    if exc.advice:
-        click.echo(f"  {exc.advice}", err=True)
-    return EXIT_USAGE if isinstance(exc, SettingsError) else EXIT_FAILED
 
 
 if __name__ == "__main__":

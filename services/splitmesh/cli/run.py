@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from splitmesh.settings.click_options import resolve_options, settings_options
-from splitmesh.settings.model import CloudSettings, EdgeSettings, LabSettings, LinkSettings, Settings
+from splitmesh.settings.model import AgentSettings, CloudSettings, EdgeSettings, LabSettings, Settings
 from splitmesh.telemetry.logs import configure_logs
 
 
@@ -17,7 +18,9 @@ def service_command(model: type[Settings], start: Callable[[Any], int], text: st
 
     def callback(**values: Any) -> int:
         settings = resolve_options(model, values).settings
-        configure_logs(as_json=settings.log_json)
+        # A lab's standard output is its summary's; of the others it is the log that a cluster collects.
+        to_stdout = settings.log_json and model is not LabSettings
+        configure_logs(as_json=settings.log_json, stream=sys.stdout if to_stdout else None)
         return start(settings)
 
     return click.Command(model.section, callback=callback, params=settings_options(model), help=text)
@@ -35,14 +38,14 @@ def _start_edge(settings: EdgeSettings) -> int:
     return run(settings)
 
 
-def _start_cloud(settings: CloudSettings) -> int:
-    from splitmesh.cloud.command import run
+def _start_agent(settings: AgentSettings) -> int:
+    from splitmesh.agent.command import run
 
     return run(settings)
 
 
-def _start_link(settings: LinkSettings) -> int:
-    from splitmesh.lab.link.command import run
+def _start_cloud(settings: CloudSettings) -> int:
+    from splitmesh.cloud.command import run
 
     return run(settings)
 
@@ -74,6 +77,17 @@ edge = service_command(
       splitmesh edge --source /dev/video0 --uplink-budget 500kbit --config edge.toml
     """,
 )
+agent = service_command(
+    AgentSettings,
+    _start_agent,
+    """Keep an edge running for each camera of a box, and start and stop them as it is told over the broker.
+
+    \b
+    Examples:
+      splitmesh agent --name box-1 --streams streams.toml --nats-url nats://broker:4222
+      splitmesh agent --streams streams.toml --allow-source 'rtsp://*.cameras.local/*'
+    """,
+)
 cloud = service_command(
     CloudSettings,
     _start_cloud,
@@ -83,16 +97,5 @@ cloud = service_command(
     Examples:
       splitmesh cloud --nats-url nats://broker:4222 --model coco-ssdlite
       splitmesh cloud --plan coco.plan --threads 4 --cpu 4-7 --web-host 0.0.0.0
-    """,
-)
-link = service_command(
-    LinkSettings,
-    _start_link,
-    """Relay TCP connections through an emulated uplink: bandwidth from a trace or preset, delay, outages.
-
-    \b
-    Examples:
-      splitmesh link --listen 127.0.0.1:4333 --to 127.0.0.1:4222 --link lte
-      splitmesh link --link commute.up --outage 5s@20s,2s@40s/cut
     """,
 )

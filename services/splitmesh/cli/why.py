@@ -1,7 +1,8 @@
-"""Owns `splitmesh why`: finds one frame in a run's folder and tells its story. Reads files, changes none."""
+"""Owns `splitmesh why`: finds one frame, in a run's folder or at the edge itself, and tells its story."""
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from splitmesh.cli.live import live_story
 from splitmesh.cli.story import Story, render
 from splitmesh.errors import MeshError
 from splitmesh.frames.record import FrameRecord
@@ -37,8 +39,10 @@ class UnknownFrame(MeshError):
     metavar="DIR",
     help="Folder of the run; default: the latest one below ./lab-out.",
 )
+@click.option("--nats-url", metavar="URL", help="Ask the edge itself, which remembers its last 2000 frames.")
+@click.option("--tenant", default="default", show_default=True, metavar="NAME", help="With --nats-url: of that edge.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record and its spans as JSON.")
-def why(frame_id: str, folder: Path | None, as_json: bool) -> None:
+def why(frame_id: str, folder: Path | None, nats_url: str | None, tenant: str, as_json: bool) -> None:
     """Tell why a frame went where it went: decision, prediction against measurement, runners-up, spans.
 
     FRAME_ID is an id such as lab-edge.k3f9.120, or just its last part, the number of the frame.
@@ -47,21 +51,26 @@ def why(frame_id: str, folder: Path | None, as_json: bool) -> None:
     Examples:
       splitmesh why 120
       splitmesh why lab-edge.k3f9.120 --from lab-out/latest
+      splitmesh why cam-7.1f0c9a2b.88120 --nats-url nats://broker:4222
     """
-    run = run_folder(folder, Path.cwd())
-    record = find_record(run / RESULTS, frame_id)
-    spans = read_spans(run, trace_id=record.trace_id) if record.trace_id else []
-    if not spans:
-        spans = frame_spans(read_spans(run), record.frame_id)
-    story = Story(record, tuple(spans))
+    if nats_url and folder:
+        raise click.UsageError("--from reads a folder and --nats-url asks an edge: give one of them")
+    story = asyncio.run(live_story(nats_url, tenant, frame_id)) if nats_url else _recorded(folder, frame_id)
     if as_json:
-        row: dict[str, Any] = json.loads(record.to_json_line())
-        spans_json = [json.loads(span.to_json_line()) for span in spans]
+        row: dict[str, Any] = json.loads(story.record.to_json_line())
+        spans_json = [json.loads(span.to_json_line()) for span in story.spans]
         click.echo(json.dumps({"frame": row, "spans": spans_json}, indent=2))
         return
     console = Console()
     for part in render(story, bar_width=max(16, min(48, console.width - 62))):
         console.print(part)
+
+
+def _recorded(folder: Path | None, frame_id: str) -> Story:
+    run = run_folder(folder, Path.cwd())
+    record = find_record(run / RESULTS, frame_id)
+    spans = read_spans(run, trace_id=record.trace_id) if record.trace_id else []
+    return Story(record, tuple(spans or frame_spans(read_spans(run), record.frame_id)))
 
 
 def run_folder(given: Path | None, cwd: Path) -> Path:

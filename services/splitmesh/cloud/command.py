@@ -11,10 +11,13 @@ from typing import Any, TypeVar
 
 from splitmesh.bus.interest import BusState
 from splitmesh.bus.nats import NatsBus, connect_nats
+from splitmesh.bus.security import Security
 from splitmesh.cloud.hosted import Hosted
 from splitmesh.cloud.service import Worker, WorkerOptions
+from splitmesh.cloud.told import REMEMBERED_FRAMES, tell_spans
 from splitmesh.plan.bundle.read import Bundle
 from splitmesh.provision.parts import log_stages, provide_parts
+from splitmesh.schedule.tenants import Tenant
 from splitmesh.settings.model import CloudSettings
 from splitmesh.settings.process import announce_ready, pin_process, settle_memory
 from splitmesh.telemetry.metrics import CloudMetrics, Metrics, Reconnected
@@ -75,7 +78,9 @@ async def _run(settings: CloudSettings, bundle: Bundle) -> int:
         sample_ratio=settings.trace_ratio,
         span_log=settings.span_log,
         otlp_endpoint=settings.otlp_endpoint,
+        recent_frames=REMEMBERED_FRAMES,
     )
+    metrics.cloud.spans_dropped.set_function(lambda: tracing.spans_dropped)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -88,10 +93,11 @@ async def _run(settings: CloudSettings, bundle: Bundle) -> int:
         worker = Worker(
             WorkerOptions(
                 name=settings.name,
-                tenant=settings.tenant,
+                tenants=settings.tenants or (Tenant(settings.tenant),),
                 slots=slots,
                 queue_limit=settings.queue_limit,
                 heartbeat_s=settings.heartbeat_ms / 1e3,
+                max_batch=settings.max_batch,
             ),
             [hosted],
             tracing=tracing,
@@ -102,6 +108,8 @@ async def _run(settings: CloudSettings, bundle: Bundle) -> int:
         bus = await _unless(stopping, _connect(settings, metrics.cloud))
         if bus is not None:
             await worker.start(bus)
+            tenants = [tenant.name for tenant in worker.options.tenants]
+            await tell_spans(bus, settings.name, tenants, tracing, metrics.cloud)
             settle_memory()
             announce_ready(
                 settings.ready_json, name=settings.name, pid=os.getpid(), web_port=web.port if web else None
@@ -141,7 +149,9 @@ async def _connect(settings: CloudSettings, metrics: CloudMetrics) -> NatsBus:
             metrics.reconnected(Reconnected.BROKER)
         seen.append(state)
 
-    return await connect_nats(settings.nats_url, name=settings.name, on_state=on_state)
+    return await connect_nats(
+        settings.nats_url, name=settings.name, security=Security.of(settings), on_state=on_state
+    )
 
 
 async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:

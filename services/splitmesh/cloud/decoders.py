@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from splitmesh.codec.compact.intra import Tables, check_expected, decode_compact, find_table
 from splitmesh.codec.container import MAGIC
+from splitmesh.codec.exact import decode_exact
 from splitmesh.codec.features import decode_features
 from splitmesh.codec.head import parse_head
 from splitmesh.codec.picture import decode_picture
@@ -75,6 +76,8 @@ def decode_alone(payload: bytes, expected: Expected, tables: Tables) -> Content:
         except ModuleNotFoundError as exc:
             raise _without(codec, exc) from exc
         return decode_webp(payload, expect=expected.size)
+    if codec == "exact":
+        return decode_exact(payload, expect=expected.size)
     return decode_picture(payload, expect=expected.size)
 
 

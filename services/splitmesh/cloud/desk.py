@@ -1,4 +1,4 @@
-"""Owns what leaves a worker as a reply: answers and refusals, each counted and traced. Decides nothing."""
+"""Owns a worker's replies to a tenant: answers and refusals, each counted and traced. Decides nothing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from splitmesh.wire.requests import InferRequest
 _log = logging.getLogger(__name__)
 
 _NOT_SERVED = WorkerTimes()
+_UNTRACED = frozenset({NackCode.CANCELLED, NackCode.QUOTA})
+"""Not kept beyond the sample: there may be as many as a tenant likes to send."""
 
 
 class ReplyDesk:
-    """`wait_us` tells the predicted wait that goes along with every reply."""
+    """One tenant's. `wait_us` tells its predicted wait, which goes along with every reply."""
 
     def __init__(self, worker: str, bus: Bus, metrics: CloudMetrics, wait_us: Callable[[], int]) -> None:
         self.served = 0
@@ -43,7 +45,8 @@ class ReplyDesk:
             raw = self._reply(request, job.seq, run.answer, times).encode()
         except WireError as exc:
             raise InferenceError(f"{request.model} gave an answer that can't be sent: {exc}") from exc
-        self.served += await self.publish(job.reply_to, raw)
+        sent = await self.publish(job.reply_to, raw)
+        self.served += sent  # other slots may have counted while this one waited
         return times
 
     def account(self, job: Job, run: Executed, times: WorkerTimes) -> None:
@@ -66,7 +69,7 @@ class ReplyDesk:
         await self.refuse_message(job.reply_to, job.request, job.seq, nack, job.waited(now_ns))
         job.trace.finish(
             now_ns,
-            keep=nack.code is not NackCode.CANCELLED,
+            keep=nack.code not in _UNTRACED,
             attributes={"splitmesh.worker": self._worker, "splitmesh.nack": nack.code.label},
             error=nack.code.label,
         )

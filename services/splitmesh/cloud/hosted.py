@@ -1,4 +1,4 @@
-"""Owns one model as a worker serves it: the whole and every tail, from decoded inputs to answer, in one call.
+"""Owns one model as a worker serves it: the whole and every tail, from decoded inputs to answers, in one call.
 
 Runs on an executor's thread; touches no event loop.
 """
@@ -19,11 +19,15 @@ from splitmesh.codec.picture import encode_picture
 from splitmesh.errors import FrameShapeError, InferenceError, MeshError, ModelError
 from splitmesh.frames.answer import F32, Answer
 from splitmesh.frames.normalize import Normalizer
-from splitmesh.inference.session import Session, open_session
+from splitmesh.inference.session import Array, Session, open_session
 from splitmesh.plan.bundle.read import Bundle
+from splitmesh.schedule.batching import worthwhile_size
 from splitmesh.wire.messages import HostedModel
 
 _WARM_RUNS = 5
+_BATCH_RUNS = 3
+BATCHES = (2, 4, 8, 16, 32)
+"""Sizes that are timed while the worker warms up, as far as they pay."""
 
 
 class Abandoned(MeshError):
@@ -47,6 +51,12 @@ class _Part:
 
     session: Session
     expected: Expected
+
+    @property
+    def batchable(self) -> bool:
+        """It takes any number of pictures at a time; a plan leaves that open only where it holds."""
+        ports = (*self.session.inputs.values(), *self.session.outputs.values())
+        return all(shape and shape[0] is None for shape, _ in ports)
 
 
 class Hosted:
@@ -113,23 +123,97 @@ class Hosted:
         ran = time.monotonic_ns()
         if abandoned():
             raise Abandoned("cancelled while the model ran")
+        answer = self._answer(cut, outputs)
+        return Executed(answer, start, decoded, ran, time.monotonic_ns())
+
+    def execute_together(
+        self, cut: str, decodes: Sequence[Callable[[], Content]], abandoned: Sequence[Callable[[], bool]]
+    ) -> list[Executed | Exception]:
+        """As `execute` for each of several requests, with one run of the model for all of them.
+
+        What ails one is its own: a payload that can't be decoded, or features that make NaN of the answer.
+        """
+        part, start = self._parts[cut], time.monotonic_ns()
+        inputs: dict[int, dict[str, F32]] = {}
+        ends: dict[int, Executed | Exception] = {}
+        for place, (decode, given_up) in enumerate(zip(decodes, abandoned, strict=True)):
+            try:
+                inputs[place] = self._inputs(decode())
+                if given_up():
+                    del inputs[place]
+                    ends[place] = Abandoned("cancelled before the model ran")
+            except Exception as exc:  # noqa: BLE001 - told to its sender alone
+                ends[place] = exc
+        decoded = time.monotonic_ns()
+        outputs = self._run_together(part, list(inputs.values()))
+        ran = time.monotonic_ns()
+        for place, output in zip(inputs, outputs, strict=True):
+            try:
+                if isinstance(output, Exception):
+                    raise output
+                if abandoned[place]():
+                    raise Abandoned("cancelled while the model ran")
+                ends[place] = Executed(self._answer(cut, output), start, decoded, ran, time.monotonic_ns())
+            except Exception as exc:  # noqa: BLE001 - told to its sender alone
+                ends[place] = exc
+        return [ends[place] for place in range(len(decodes))]
+
+    def _run_together(
+        self, part: _Part, inputs: Sequence[dict[str, F32]]
+    ) -> Sequence[dict[str, Array] | InferenceError]:
+        """Outputs of each, leading axis 1, from one run of the stacked inputs; by themselves if that fails."""
         try:
-            answer = self._postprocess(outputs)
+            return self._stacked(part, inputs) if inputs else []
+        except InferenceError as exc:
+            if len(inputs) == 1:
+                return [exc]
+            return [each for one in inputs for each in self._run_together(part, [one])]
+
+    @staticmethod
+    def _stacked(part: _Part, inputs: Sequence[dict[str, F32]]) -> list[dict[str, Array]]:
+        count = len(inputs)
+        stacked = {name: np.concatenate([each[name] for each in inputs]) for name in inputs[0]}
+        outputs = part.session.run(stacked)
+        if any(len(value) != count for value in outputs.values()):
+            raise InferenceError(f"a batch of {count} did not give {count} answers")
+        return [{name: value[place : place + 1] for name, value in outputs.items()} for place in range(count)]
+
+    def _answer(self, cut: str, outputs: dict[str, Array]) -> Answer:
+        try:
+            return self._postprocess(outputs)
         except (ModelError, FrameShapeError) as exc:
             raise InferenceError(f"outputs of {self.model} at {cut or 'no cut'} can't be read: {exc}") from exc
-        return Executed(answer, start, decoded, ran, time.monotonic_ns())
 
     def _inputs(self, content: Content) -> dict[str, F32]:
         if isinstance(content, dict):
             return content
         return {self.bundle.manifest.input: self._normalizer.normalize(content)}
 
-    def warm_up(self) -> dict[str, int]:
-        """Run every part until caches and kernels are warm; cut → nanoseconds of the median run."""
-        return {cut: self.median_ns(cut) for cut in self._parts}
+    def warm_up(self, max_batch: int = 1) -> dict[str, dict[int, int]]:
+        """Run every part until caches and kernels are warm; cut → size → nanoseconds that so many requests take at
+        once: of 1 the median, of more the slowest run. Sizes from 2 to `max_batch` are tried where they can be, and
+        as long as they pay.
+        """
+        return {cut: self._times(cut, max_batch) for cut in self._parts}
 
     def median_ns(self, cut: str) -> int:
-        """What it takes to serve a grey picture at `cut`, the median of a few runs.
+        """What it takes to serve a grey picture at `cut`, the median of a few runs."""
+        return _median_ns(partial(self.execute, cut, self._grey(cut)), _WARM_RUNS)
+
+    def _times(self, cut: str, max_batch: int) -> dict[int, int]:
+        decode = self._grey(cut)
+        taken = {1: _median_ns(partial(self.execute, cut, decode), _WARM_RUNS)}
+        for size in BATCHES if self._parts[cut].batchable else ():
+            if size > max_batch:
+                break
+            together = partial(self.execute_together, cut, [decode] * size, [lambda: False] * size)
+            taken[size] = max(_runs_ns(together, _BATCH_RUNS))  # what pays must do so in a bad moment too
+            if worthwhile_size(taken) < size:
+                break
+        return taken
+
+    def _grey(self, cut: str) -> Callable[[], Content]:
+        """What decodes a grey picture's payload for `cut`.
 
         Tails get what their heads make of it: made-up features could be far from anything the tail can digest.
         """
@@ -140,12 +224,20 @@ class Hosted:
             payload = encode_features(features, codec="u8zstd", level=8)
         else:
             payload = encode_picture(grey, quality=85)
-        runs = [self.execute(cut, partial(self._decode_alone, payload, part)) for _ in range(_WARM_RUNS)]
-        return sorted(run.end_ns - run.start_ns for run in runs)[_WARM_RUNS // 2]
-
-    @staticmethod
-    def _decode_alone(payload: bytes, part: _Part) -> Content:
-        return decode_alone(payload, part.expected, lambda _: None)
+        return partial(decode_alone, payload, part.expected, lambda _: None)
 
     def __repr__(self) -> str:
         return f"<Hosted {self.model} {self.sha256[:12]} cuts={list(self.announced().cuts)} on {self.provider}>"
+
+
+def _median_ns(call: Callable[[], object], runs: int) -> int:
+    return sorted(_runs_ns(call, runs))[runs // 2]
+
+
+def _runs_ns(call: Callable[[], object], runs: int) -> list[int]:
+    taken = []
+    for _ in range(runs):
+        start = time.monotonic_ns()
+        call()
+        taken.append(time.monotonic_ns() - start)
+    return taken

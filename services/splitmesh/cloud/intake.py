@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from splitmesh.bus.base import Message
 from splitmesh.cloud.hosted import Hosted
 from splitmesh.cloud.job import Job
-from splitmesh.cloud.streams import Streams
-from splitmesh.cloud.tables import Tables
+from splitmesh.cloud.streams import MAX_BYTES, MAX_PER_EDGE, MAX_STREAMS, Streams
+from splitmesh.cloud.tables import MAX_SENT, MAX_SENT_BYTES, Tables
 from splitmesh.errors import ModelError
 from splitmesh.schedule.service_time import ServiceTime
 from splitmesh.telemetry.tracing import Tracing
@@ -19,16 +19,28 @@ from splitmesh.wire.requests import InferRequest, StreamRequest, TableOffer
 
 
 class Intake:
-    """`taken`: service times by model and cut, filled while the worker warms up."""
+    """One tenant's. taken: service times by model and cut, filled while the worker warms up. of: tenants that share
+    the worker's room for streams and tables."""
 
     def __init__(
-        self, hosted: Mapping[str, Hosted], taken: Mapping[tuple[str, str], ServiceTime], tracing: Tracing
+        self,
+        tenant: str,
+        hosted: Mapping[str, Hosted],
+        taken: Mapping[tuple[str, str], ServiceTime],
+        tracing: Tracing,
+        *,
+        of: int = 1,
     ) -> None:
+        self._tenant = tenant
         self._hosted = hosted
         self._taken = taken
         self._tracing = tracing
-        self.streams = Streams()
-        self.tables = Tables({name: table for each in hosted.values() for name, table in each.tables().items()})
+        self.streams = Streams(most=max(MAX_PER_EDGE, MAX_STREAMS // of), most_bytes=MAX_BYTES // of)
+        self.tables = Tables(
+            {name: table for each in hosted.values() for name, table in each.tables().items()},
+            most=max(1, MAX_SENT // of),
+            most_bytes=MAX_SENT_BYTES // of,
+        )
 
     def in_full(self, asked: InferRequest | StreamRequest, now_ns: int) -> InferRequest:
         """Raises NeedKeyframe for a stream that is not open here."""
@@ -41,11 +53,14 @@ class Intake:
         hosted = self._held(request.model, request.model_sha256, request.cut)
         turn = self.streams.open(request, now_ns).arrive(request.payload) if request.stream else None
         return Job(
+            tenant=self._tenant,
             request=request,
             reply_to=message.reply,
             hosted=hosted,
             taken=self._taken[hosted.model, request.cut],
-            trace=self._tracing.continue_trace(request.traceparent, now_ns, frame_id=request.frame_id),
+            trace=self._tracing.continue_trace(
+                request.traceparent, now_ns, frame_id=request.frame_id, owner=self._tenant
+            ),
             arrived_ns=now_ns,
             deadline_ns=now_ns + request.budget_us * 1000,
             tables=self.tables.lookup(request.edge_id, request.model, request.cut),

@@ -1,4 +1,4 @@
-"""Owns the streams that edges hold open at a worker: bounded in number and bytes, decoded in order of arrival.
+"""Owns the streams that a tenant's edges have open at a worker: bounded, and decoded in order of arrival.
 
 An edge may open as many as it likes and keeps its latest few; edges together have a limit too, beyond which newcomers
 are refused while the others are in use: whoever opens ten thousand streams ends nobody else's. `Streams` lives on the
@@ -109,9 +109,11 @@ class Stream:
 
 
 class Streams:
-    """All streams of a worker, by id."""
+    """All streams that one tenant has open at a worker, by id; at most `most`, and `most_bytes` of memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, most: int = MAX_STREAMS, most_bytes: int = MAX_BYTES) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
         self._streams: OrderedDict[int, Stream] = OrderedDict()
 
     def find(self, stream: int, now_ns: int) -> Stream:
@@ -140,7 +142,7 @@ class Streams:
         """Drop what is too old, and the least recently used beyond the limit of bytes."""
         while self._streams:
             stream, oldest = next(iter(self._streams.items()))
-            if now_ns - oldest.used_ns <= MAX_AGE_NS and self.bytes <= MAX_BYTES:
+            if now_ns - oldest.used_ns <= MAX_AGE_NS and self.bytes <= self._most_bytes:
                 return
             del self._streams[stream]
 
@@ -160,11 +162,11 @@ class Streams:
         theirs = [stream for stream, each in self._streams.items() if each.opened_by.edge_id == edge]
         if len(theirs) >= MAX_PER_EDGE:
             del self._streams[theirs[0]]
-        elif len(self._streams) >= MAX_STREAMS:
+        elif len(self._streams) >= self._most:
             idle = (s for s, e in self._streams.items() if not e.proven or now_ns - e.used_ns > IN_USE_NS)
             oldest = next(idle, None)
             if oldest is None:
-                raise Overloaded(f"{MAX_STREAMS} streams are open here, and all are in use")
+                raise Overloaded(f"{self._most} streams are open here, and all are in use")
             del self._streams[oldest]
 
     def __repr__(self) -> str:

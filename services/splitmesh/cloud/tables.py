@@ -23,10 +23,18 @@ _Key = tuple[str, str, str, bytes]
 
 
 class Tables:
-    """`own`: model and cut → the plan's table."""
+    """Of one tenant. own: model and cut → the plan's table. Of sent ones at most `most`, of `most_bytes` together."""
 
-    def __init__(self, own: Mapping[tuple[str, str], CompactTable]) -> None:
+    def __init__(
+        self,
+        own: Mapping[tuple[str, str], CompactTable],
+        *,
+        most: int = MAX_SENT,
+        most_bytes: int = MAX_SENT_BYTES,
+    ) -> None:
         self._own = dict(own)
+        self._most = most
+        self._most_bytes = most_bytes
         self._sent: OrderedDict[_Key, CompactTable] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -62,7 +70,7 @@ class Tables:
             theirs = [each for each in self._sent if each[0] == offer.edge_id]
             for old in theirs[:-MAX_PER_EDGE]:
                 self._drop(old)
-            while len(self._sent) > MAX_SENT or self._bytes > MAX_SENT_BYTES:
+            while len(self._sent) > self._most or self._bytes > self._most_bytes:
                 self._drop(next(iter(self._sent)))
 
     def _drop(self, key: _Key) -> None:

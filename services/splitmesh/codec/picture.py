@@ -11,6 +11,7 @@ import simplejpeg
 
 from splitmesh.codec.container import Buffer, Section, build, parse
 from splitmesh.codec.registry import CODECS, check_level
+from splitmesh.codec.scans import MAX_SCANS, too_many_scans
 from splitmesh.errors import CodecError
 
 RgbImage = npt.NDArray[np.uint8]
@@ -51,6 +52,8 @@ def decode_picture(payload: Buffer, *, expect: tuple[int, int]) -> RgbImage:
         height, width, *_ = simplejpeg.decode_jpeg_header(section.data)
         if (height, width) != tuple(expect):
             raise CodecError(f"JPEG is {width}×{height}, expected {expect[1]}×{expect[0]}")
+        if too_many_scans(section.data):
+            raise CodecError(f"JPEG has more than {MAX_SCANS} scans")
         picture: RgbImage = simplejpeg.decode_jpeg(section.data, "RGB")
     except ValueError as exc:
         raise CodecError(f"JPEG can't be decoded: {exc}") from exc

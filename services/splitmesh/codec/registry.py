@@ -36,6 +36,7 @@ CODECS: Final[dict[str, CodecFacts]] = {
     "webp": CodecFacts(17, "picture", (95, 85, 70, 50, 30), 1, 100),
     "h264": CodecFacts(18, "picture", (), 0, 51, stateful=True),
     "roijpeg": CodecFacts(19, "picture", (85, 60), 1, 100),
+    "exact": CodecFacts(20, "picture", (), 1, 1),
 }
 
 FEATURE_CODECS: Final[dict[str, tuple[int, ...]]] = {name: CODECS[name].levels for name in ("u8lz4", "u8zstd")}

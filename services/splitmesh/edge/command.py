@@ -13,23 +13,30 @@ import time
 from splitmesh.bus.base import Bus
 from splitmesh.bus.interest import BusState
 from splitmesh.bus.nats import connect_nats
+from splitmesh.bus.security import Security
+from splitmesh.edge.commanded import Commanded
 from splitmesh.edge.device import Device
 from splitmesh.edge.device_work import DeviceWork
+from splitmesh.edge.front import Front
 from splitmesh.edge.observer import Observer
 from splitmesh.edge.offers import Offers
 from splitmesh.edge.offload import Offloader
 from splitmesh.edge.parts import Parts
 from splitmesh.edge.pipeline import Pipeline
+from splitmesh.edge.previewing import Previewing
+from splitmesh.edge.recall import REMEMBERED_FRAMES, Recall
 from splitmesh.edge.results import ResultLog
 from splitmesh.edge.service import EdgeParts, EdgeService
 from splitmesh.edge.settlement import Settlement
+from splitmesh.edge.steering import Course, Steering
+from splitmesh.edge.watching import Watching
 from splitmesh.errors import BusUnavailable
 from splitmesh.media.prepare import Preparer
 from splitmesh.media.source import open_source
 from splitmesh.plan.bundle.choice import points_for
 from splitmesh.plan.bundle.read import Bundle
-from splitmesh.policy.base import Learner
 from splitmesh.policy.baselines import LocalOnly, make_policy
+from splitmesh.policy.energy import PowerBudget, PowerModel
 from splitmesh.policy.world import World
 from splitmesh.provision.parts import log_stages
 from splitmesh.provision.plan import provide_plan
@@ -83,19 +90,27 @@ async def _compose(
     """Everything the loop needs, in the order of need; `closing` undoes it in reverse."""
     points = points_for(settings.policy, bundle)
     world = World(points, track_kappa=bundle.track_kappa)
-    policy = make_policy(settings.policy, points, uplink_budget_bps=settings.uplink_budget_bps or None)
+    board = PowerModel(settings.power_idle_w, settings.power_active_w, settings.radio_nj_per_bit)
+    power = PowerBudget(settings.power_budget_w, board) if settings.power_budget_w else None
+    steering = Steering(
+        Course(settings.policy, settings.deadline_ms, settings.uplink_budget_bps),
+        world,
+        lambda policy, budget_bps: make_policy(policy, points, uplink_budget_bps=budget_bps or None, power=power),
+    )
     tracing = Tracing(
         "edge",
         instance=settings.name,
         sample_ratio=settings.trace_ratio,
         span_log=settings.span_log,
         otlp_endpoint=settings.otlp_endpoint,
+        recent_frames=REMEMBERED_FRAMES,
     )
     closing.push_async_callback(asyncio.to_thread, tracing.close)
+    metrics.edge.spans_dropped.set_function(lambda: tracing.spans_dropped)
     results = ResultLog(settings.results) if settings.results else None
     if results is not None:
         closing.callback(results.close)
-    alone = isinstance(policy, LocalOnly)
+    alone = isinstance(steering.policy, LocalOnly)
     offloader = None if alone else Offloader(world, bundle, edge=settings.name, tenant=settings.tenant)
     offers = Offers(offloader, world, bundle)
     closing.callback(offers.close)
@@ -104,8 +119,9 @@ async def _compose(
     )
     device = Device(slowdown=settings.edge_slowdown)
     closing.push_async_callback(asyncio.to_thread, device.close)
+    connecting = None
     if offloader is not None:
-        await _start_connecting(settings, offloader, metrics.edge, closing)
+        connecting = await _start_connecting(settings, offloader, metrics.edge, closing)
     source = open_source(
         settings.source,
         pace=settings.pace,
@@ -115,36 +131,71 @@ async def _compose(
         ring_capacity=settings.ring_capacity,
         hwaccel=settings.hwaccel,
     )
-    settlement = Settlement(
-        run_ns=time.monotonic_ns(),
-        deadline_ms=settings.deadline_ms,
-        metrics=metrics.edge,
-        results=results,
-        learner=policy if isinstance(policy, Learner) else None,
-    )
+    settlement = Settlement(run_ns=time.monotonic_ns(), metrics=metrics.edge, results=results, learner=steering)
     work = DeviceWork(device, parts, world)
     observer = Observer(world, kind=bundle.manifest.postprocess.kind)
-    service = EdgeService(
-        EdgeParts(
-            name=settings.name,
-            run_id=secrets.token_hex(4),
-            deadline_ms=settings.deadline_ms,
-            pace=settings.pace,
-            drain_s=settings.drain_s,
-            source=source,
-            preparer=Preparer.from_manifest(bundle.manifest),
-            observer=observer,
-            policy=policy,
-            world=world,
-            device=work,
-            pipeline=Pipeline(world=world, device=work, offers=offers, observer=observer, settlement=settlement),
-            settlement=settlement,
-            offloader=offloader,
-            tracing=tracing,
-            metrics=metrics.edge,
-        )
+    running = EdgeParts(
+        name=settings.name,
+        run_id=secrets.token_hex(4),
+        pace=settings.pace,
+        drain_s=settings.drain_s,
+        source=source,
+        preparer=Preparer.from_manifest(bundle.manifest),
+        observer=observer,
+        steering=steering,
+        world=world,
+        device=work,
+        pipeline=Pipeline(world=world, device=work, offers=offers, observer=observer, settlement=settlement),
+        settlement=settlement,
+        offloader=offloader,
+        tracing=tracing,
+        metrics=metrics.edge,
+        board=board,
     )
+    service = EdgeService(running)
+    if connecting is not None:
+        front = _front(settings, bundle, running, device, service)
+        settlement.witness = front.witness
+        _open_front(front, connecting, closing)
     return service, settlement
+
+
+def _front(settings: EdgeSettings, bundle: Bundle, running: EdgeParts, device: Device, service: EdgeService) -> Front:
+    commanded = Commanded(
+        edge=running.name,
+        run_id=running.run_id,
+        steering=running.steering,
+        watching=Watching(),
+        recall=Recall(),
+        world=running.world,
+        tracing=running.tracing,
+        device=device if settings.allow_experiments else None,
+        metrics=running.metrics,
+    )
+    previewing = Previewing(bundle.manifest, edge=settings.name)
+    return Front(commanded, previewing, service.status, tenant=settings.tenant, model=bundle.manifest.name)
+
+
+def _open_front(front: Front, connecting: asyncio.Task[Bus], closing: contextlib.AsyncExitStack) -> None:
+    """It takes the bus once that is there."""
+
+    async def attach() -> None:
+        bus = await asyncio.shield(connecting)
+        while True:
+            try:
+                return await front.attach(bus)
+            except BusUnavailable as exc:
+                _log.info("nobody is told yet: %s", exc)
+                await asyncio.sleep(_ATTACH_AGAIN_S)
+
+    attaching = asyncio.create_task(attach(), name="front")
+
+    async def close() -> None:
+        attaching.cancel()
+        await asyncio.gather(attaching, return_exceptions=True)
+        await front.close()
+
+    closing.push_async_callback(close)
 
 
 async def _serve_pages(
@@ -167,7 +218,7 @@ async def _serve_pages(
 
 async def _start_connecting(
     settings: EdgeSettings, offloader: Offloader, metrics: EdgeMetrics, closing: contextlib.AsyncExitStack
-) -> None:
+) -> asyncio.Task[Bus]:
     """Connect in the background; the first frame waits for it a little. Raises BusError for an impossible address."""
     connecting = asyncio.create_task(_connect(settings, offloader, metrics), name="connect")
 
@@ -181,6 +232,7 @@ async def _start_connecting(
     await asyncio.wait({connecting}, timeout=_FIRST_CONTACT_S)
     if connecting.done():
         connecting.result()  # an address that can never work is told now, not waited for
+    return connecting
 
 
 async def _connect(settings: EdgeSettings, offloader: Offloader, metrics: EdgeMetrics) -> Bus:
@@ -192,7 +244,7 @@ async def _connect(settings: EdgeSettings, offloader: Offloader, metrics: EdgeMe
             metrics.reconnected(Reconnected.BROKER)
         seen.append(state)
 
-    bus = await connect_nats(settings.nats_url, name=settings.name, on_state=on_state)
+    bus = await connect_nats(settings.nats_url, name=settings.name, security=Security.of(settings), on_state=on_state)
     try:
         while True:
             try:

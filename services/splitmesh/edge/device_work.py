@@ -45,7 +45,8 @@ class DeviceWork:
     def spare(self, frame: OpenFrame) -> DeviceJob[Answer] | None:
         """The whole model on a frame that has its answer, to audit that; None: none is due, or the device is busy."""
         now_ns = time.monotonic_ns()
-        if not self._audits.due(now_ns, self.local_ms) or self.backlog_ms(now_ns) > 0:
+        may_spare = self._world.may_spare and self._audits.due(now_ns, self.local_ms)
+        if not may_spare or self.backlog_ms(now_ns) > 0:
             return None
         tensor = frame.prepared.tensor
         job = self._device.submit(lambda job: self._parts.full(job, "", tensor), expected_ms=self.local_ms)
@@ -58,7 +59,9 @@ class DeviceWork:
         if job is self._spare:
             self._spare = None
         if job.started_ns:
-            self._audits.spent(((job.ended_ns or time.monotonic_ns()) - job.started_ns) / 1e6)
+            ran_ms = ((job.ended_ns or time.monotonic_ns()) - job.started_ns) / 1e6
+            self._audits.spent(ran_ms)
+            self._world.on_device_spare(ran_ms)
 
     def _give_way(self) -> None:
         if self._spare is not None:

@@ -13,13 +13,14 @@ from splitmesh.edge.observer import Observer
 from splitmesh.edge.offload import Offloader
 from splitmesh.edge.pipeline import Pipeline
 from splitmesh.edge.settlement import Settlement
+from splitmesh.edge.steering import Steering
 from splitmesh.errors import DecodeError, FrameShapeError, SourceError
 from splitmesh.frames.status import EdgeStatus
 from splitmesh.media.captured import Captured, SourceStats
 from splitmesh.media.prepare import Prepared, Preparer
 from splitmesh.media.source import VideoSource
-from splitmesh.policy.base import Policy
 from splitmesh.policy.decision import Decision, Observation
+from splitmesh.policy.energy import PowerModel
 from splitmesh.policy.point import Place
 from splitmesh.policy.world import World
 from splitmesh.telemetry.metrics import EdgeMetrics, Reconnected, Side
@@ -37,13 +38,12 @@ class EdgeParts:
 
     name: str
     run_id: str
-    deadline_ms: float
     pace: bool
     drain_s: float
     source: VideoSource
     preparer: Preparer
     observer: Observer
-    policy: Policy
+    steering: Steering
     world: World
     device: DeviceWork
     pipeline: Pipeline
@@ -51,6 +51,8 @@ class EdgeParts:
     offloader: Offloader | None
     tracing: Tracing
     metrics: EdgeMetrics
+    board: PowerModel
+    """Of the device that this runs on."""
 
 
 class EdgeService:
@@ -107,7 +109,7 @@ class EdgeService:
             return
         frame_motion = p.observer.see(prepared.luma)
         now_ns = time.monotonic_ns()
-        deadline_ns = captured.captured_ns + int(p.deadline_ms * 1e6)
+        deadline_ns = captured.captured_ns + int(p.steering.course.deadline_ms * 1e6)
         seen = Observation(
             now_ns=now_ns,
             budget_ms=(deadline_ns - now_ns) / 1e6,
@@ -118,7 +120,7 @@ class EdgeService:
             track_carried=p.observer.carried,
         )
         p.world.on_motion(frame_motion)
-        decision = p.policy.decide(world=p.world, seen=seen)
+        decision = p.steering.decide(seen)
         frame = self._frame(captured, prepared, decision, now_ns, deadline_ns, frame_motion)
         if decision.point.place is not Place.TRACK:
             frame.foreseen = p.observer.foresee(captured.pts_ns)
@@ -182,7 +184,8 @@ class EdgeService:
         return f"{self._p.name}.{self._p.run_id}.{captured.seq}"
 
     def _shed(self, captured: Captured, note: str) -> None:
-        self._p.settlement.shed(captured, self._frame_id(captured), note)
+        deadline_ms = self._p.steering.course.deadline_ms
+        self._p.settlement.shed(captured, self._frame_id(captured), note, deadline_ms=deadline_ms)
 
     def _shed_dropped(self) -> None:
         for dropped in self._p.source.take_dropped():
@@ -219,28 +222,37 @@ class EdgeService:
         p.metrics.breaker(p.world.breaker.state)
         p.metrics.gamma(Side.EDGE, p.world.gamma_edge.value)
         p.metrics.gamma(Side.CLOUD, p.world.gamma_cloud)
+        p.metrics.power_watts.set(self._power_w(time.monotonic_ns()))
+        p.metrics.audited(p.world.fidelity.audits, p.world.fidelity.ratios())
         if p.offloader is not None:
             p.metrics.pool(p.offloader.peers.counts)
-        p.metrics.spans_dropped.set(p.tracing.spans_dropped)
         p.metrics.decode_errors_total.inc(stats.decode_errors - self._stats.decode_errors)
         for _ in range(stats.reconnects - self._stats.reconnects):
             p.metrics.reconnected(Reconnected.SOURCE)
         self._stats = stats
+
+    def _power_w(self, now_ns: int) -> float:
+        """Of the whole run, by the device's power model."""
+        world, run_s = self._p.world, (now_ns - self._p.settlement.run_ns) / 1e9
+        return self._p.board.average_w(world.device_ms, world.sent_bytes, max(run_s, 1e-3))
 
     def status(self) -> EdgeStatus:
         p = self._p
         now_ns = time.monotonic_ns()
         link = p.world.link.view(now_ns)
         broker = "none" if p.offloader is None else ("connected" if p.offloader.connected else "connecting")
+        low_bps, high_bps = p.world.link.bandwidth_interval_bps
         return EdgeStatus(
             edge=p.name,
-            policy=p.policy.name,
+            policy=p.steering.policy.name,
             run_s=(now_ns - p.settlement.run_ns) / 1e9,
             captured=p.settlement.ledger.captured,
             counts=p.settlement.ledger.counts(),
             in_flight=p.settlement.ledger.in_flight,
             link={
                 "bandwidth_bps": link.bandwidth_bps,
+                "bandwidth_low_bps": low_bps,
+                "bandwidth_high_bps": high_bps,
                 "base_ms": link.base_ms,
                 "backlog_bytes": link.backlog_bytes,
             },
@@ -252,5 +264,8 @@ class EdgeService:
             broker=broker,
             source=self._source_shown,
             finished=self.finished,
+            power_w=self._power_w(now_ns),
+            audits=p.world.fidelity.audits,
+            error_ratios=p.world.fidelity.ratios(),
             **p.settlement.recent(now_ns),
         )

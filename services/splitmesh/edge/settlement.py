@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,25 +27,26 @@ _UNKEPT = Answer.empty()
 
 class Settlement:
     """`run_ns`: the run's start on the monotonic clock; `results`: None writes no lines; `learner`: is told how each
-    decided frame ended."""
+    decided frame ended.
+
+    `witness`: is told each record, and the frame unless it was shed before a decision. It must not raise."""
 
     def __init__(
         self,
         *,
         run_ns: int,
-        deadline_ms: float,
         metrics: EdgeMetrics,
         results: ResultLog | None,
         learner: Learner | None = None,
     ) -> None:
         self.ledger = Ledger()
         self.run_ns = run_ns
-        self._deadline_ms = deadline_ms
         self._metrics = metrics
         self._results = results
         self._learner = learner
         self._recent: deque[tuple[int, FrameRecord]] = deque()
         self.hits = 0
+        self.witness: Callable[[FrameRecord, OpenFrame | None], None] | None = None
 
     def capture(self, captured: Captured) -> None:
         self.ledger.capture(captured.seq)
@@ -57,7 +59,8 @@ class Settlement:
             return False
         now_ns = time.monotonic_ns()
         latency_ms = (now_ns - frame.captured.captured_ns) / 1e6 if outcome.answered else None
-        hit = latency_ms is not None and latency_ms <= self._deadline_ms
+        deadline_ms = (frame.deadline_ns - frame.captured.captured_ns) / 1e6
+        hit = latency_ms is not None and latency_ms <= deadline_ms
         chosen = frame.decision.chosen
         record = FrameRecord(
             frame_id=frame.frame_id,
@@ -68,7 +71,7 @@ class Settlement:
             outcome=outcome,
             point=frame.point.name,
             reason=frame.decision.reason,
-            deadline_ms=self._deadline_ms,
+            deadline_ms=deadline_ms,
             latency_ms=latency_ms,
             deadline_hit=hit,
             predicted_ms=chosen.predicted_ms,
@@ -82,19 +85,19 @@ class Settlement:
             note="; ".join(frame.notes),
             answer=answer,
         )
-        self._close(record, now_ns)
+        self._close(record, now_ns, frame)
         if self._learner is not None:
             since_ms = (now_ns - frame.decided_ns) / 1e6
             self._learner.settled(frame.decision, latency_ms=since_ms, answered=outcome.inferred, now_ns=now_ns)
         frame.trace.span("emit", now_ns, time.monotonic_ns())
         frame.trace.finish(
             time.monotonic_ns(),
-            keep=not hit or outcome is Outcome.RESUMED,
+            keep=record.exceptional,
             attributes=self._attributes(frame, record),
         )
         return True
 
-    def shed(self, captured: Captured, frame_id: str, note: str) -> None:
+    def shed(self, captured: Captured, frame_id: str, note: str, *, deadline_ms: float) -> None:
         """Close a frame that never came to a decision."""
         now_ns = time.monotonic_ns()
         self._close(
@@ -107,12 +110,13 @@ class Settlement:
                 outcome=Outcome.SHED,
                 point="",
                 reason="",
-                deadline_ms=self._deadline_ms,
+                deadline_ms=deadline_ms,
                 latency_ms=None,
                 deadline_hit=False,
                 note=note,
             ),
             now_ns,
+            None,
         )
 
     def recent(self, now_ns: int) -> dict[str, Any]:
@@ -133,7 +137,7 @@ class Settlement:
             "uplink_bps": 8 * sum(r.uplink_bytes for r in records) / span_s,
         }
 
-    def _close(self, record: FrameRecord, now_ns: int) -> None:
+    def _close(self, record: FrameRecord, now_ns: int, frame: OpenFrame | None) -> None:
         self.ledger.settle(record.seq, record.outcome)
         self.hits += record.deadline_hit
         self._recent.append((now_ns, replace(record, answer=_UNKEPT)))
@@ -143,6 +147,8 @@ class Settlement:
         self._metrics.in_flight_frames.set(self.ledger.in_flight)
         if self._results is not None:
             self._results.write(record)
+        if self.witness is not None:
+            self.witness(record, frame)
 
     def _attributes(self, frame: OpenFrame, record: FrameRecord) -> dict[str, Any]:
         point = frame.point

@@ -57,6 +57,11 @@ class FrameRecord:
     left_out_bytes: int = 0
     """Packed size of the answer's tensors if they were too large for the line that this record was read from."""
 
+    @property
+    def exceptional(self) -> bool:
+        """Missed, or resumed from its cut: traced however few frames are sampled."""
+        return not self.deadline_hit or self.outcome is Outcome.RESUMED
+
     def to_json_line(self) -> str:
         row: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         row["outcome"] = self.outcome.value

@@ -49,7 +49,7 @@ class EdgeStatus(_Status):
     decisions_5s: dict[str, int] = field(default_factory=dict)
     """Place → decisions."""
     link: dict[str, float] = field(default_factory=dict)
-    """`bandwidth_bps`, `base_ms`, `backlog_bytes`."""
+    """`bandwidth_bps`, `bandwidth_low_bps` and `bandwidth_high_bps` (80 % interval), `base_ms`, `backlog_bytes`."""
     uplink_bps: float = 0.0
     uplink_bytes: int = 0
     breaker: str = "closed"
@@ -63,6 +63,12 @@ class EdgeStatus(_Status):
     """True once the source has ended and every frame is settled."""
     pool: dict[str, int] = field(default_factory=dict)
     """Requests of the whole run by how their worker was chosen, second ones, ejections; keys as in metrics."""
+    power_w: float = 0.0
+    """Predicted average over the whole run, by the device's power model."""
+    audits: int = 0
+    """Answers that were held against the whole model's."""
+    error_ratios: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Kind of point → `still`, `moving`: how many times the error that the plan has of it was found in audits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,9 @@ class CloudStatus(_Status):
     """NACK code → refusals."""
     ready: bool = False
     draining: bool = False
+    tenants: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Tenant → `queue_depth`, `running`, `predicted_wait_ms` (for its turn and its quotas), `served`, `refused`,
+    `over_quota`, `streams`."""
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
@@ -89,4 +98,5 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "list[str]": list,
     "dict[str, int]": dict,
     "dict[str, float]": dict,
+    "dict[str, dict[str, float]]": dict,
 }

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import sys
+import threading
+import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +16,14 @@ from splitmesh.lab.artifacts import make_folder, to_json, versions, write_whole
 from splitmesh.lab.child import ChildError
 from splitmesh.lab.commands import share_cores
 from splitmesh.lab.display import Display
-from splitmesh.lab.fate import worker_fate
+from splitmesh.lab.fate import WorkerFate, worker_fate
 from splitmesh.lab.film import film_run
-from splitmesh.lab.mesh import Mesh, MeshSetup
+from splitmesh.lab.mesh import Mesh
 from splitmesh.lab.plots import PlotData, as_png, draw
 from splitmesh.lab.records import RunRecords, read_jsonl, read_records
 from splitmesh.lab.references import measure_fidelity
 from splitmesh.lab.report import render_report
+from splitmesh.lab.setup import MeshSetup
 from splitmesh.lab.stages import Ingredients, gather
 from splitmesh.lab.summary import Fidelity, RunFacts, summarise
 from splitmesh.lab.supervise import StreamOutcome, run_mesh
@@ -70,13 +73,12 @@ def run(settings: LabSettings) -> int:
     if outcome is None:
         display.say("interrupted before the first frame")
         return EXIT_INTERRUPTED
-    truth = LinkTruth(link, outcome.link_offset_s)
     records = read_records(
         out / "results.jsonl",
         expected=int(outcome.edge_status.get("captured", 0)),
         exact=bool(outcome.edge_status.get("finished", False)),
     )
-    return _conclude(LabRun(settings, ingredients, out, truth, outcome, records), display)
+    return _conclude(LabRun(settings, ingredients, out, outcome.truth, outcome, records), display)
 
 
 def _stream(
@@ -87,14 +89,36 @@ def _stream(
     cores = share_cores(available, edge_threads=settings.threads)
     for stale in ("results.jsonl", "summary.json", "report.html", "report.png", "annotated.mp4", "link.jsonl"):
         (out / stale).unlink(missing_ok=True)
-    mesh = Mesh(MeshSetup(settings, ingredients.source, ingredients.bundle.folder, out, cores))
-    fate = worker_fate(settings.kill_worker_s, settings.restart_worker_s)
+    setup = MeshSetup(settings, ingredients.source, ingredients.bundle.folder, out, cores)
+
+    def on_page(url: str) -> None:
+        if not settings.quiet:
+            display.say(f"page: {url}", style="bold")
+        if settings.open_page:
+            threading.Thread(target=webbrowser.open, args=(url,), name="browser", daemon=True).start()
+
     if not settings.quiet:
         display.say(f"{truth.trace.describe()}; edge ×{settings.edge_slowdown:g} slower; cores: {cores}")
     try:
-        return asyncio.run(run_mesh(mesh, display, duration_s=settings.duration_s, fate=fate, link_state=truth.state))
+        return asyncio.run(
+            run_mesh(
+                Mesh(setup),
+                display,
+                duration_s=settings.duration_s,
+                fates=_fates(settings, setup.worker_names),
+                truth=truth,
+                on_page=on_page,
+            )
+        )
     except ChildError as exc:
         raise MeshError(exc.message, advice=exc.advice) from exc
+
+
+def _fates(settings: LabSettings, workers: list[str]) -> dict[str, WorkerFate]:
+    """The first worker is the one that is killed on time."""
+    first, *others = workers
+    fates = {first: worker_fate(settings.kill_worker_s, settings.restart_worker_s)}
+    return fates | {name: worker_fate(None, None) for name in others}
 
 
 def _conclude(lab: LabRun, display: Display) -> int:
@@ -176,6 +200,7 @@ def _facts(lab: LabRun) -> RunFacts:
         edge_slowdown=settings.edge_slowdown,
         outages=lab.truth.outages(lab.duration_s or settings.duration_s),
         worker_kills=tuple(lab.outcome.worker_kills),
+        strikes=tuple(lab.outcome.strikes),
         link_accuracy={
             **emulation_report(read_jsonl(lab.out / "link.jsonl")),
             "estimate_median_error": None if error is None else round(error, 4),

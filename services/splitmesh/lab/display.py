@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from splitmesh.lab.cells import amount, share, size
+from splitmesh.lab.strikes import in_words
 from splitmesh.lab.view import PLACE_STYLE, LiveView, line, render
 
 _LINE_EVERY_S = 5.0
@@ -118,6 +119,8 @@ def summary_panel(summary: Mapping[str, Any]) -> Panel:
     table.add_row("conservation", Text(*conserved))
     for fault in (*summary["faults"], *summary["incidents"]):
         table.add_row("", Text(fault, style="red"))
+    if summary["strikes"]:
+        table.add_row("by hand", Text(", ".join(map(in_words, summary["strikes"])), style="yellow"))
     table.add_row(
         "in time",
         f"{share(summary['deadline_hit'])} within {summary['deadline_ms']:g} ms "

@@ -27,10 +27,23 @@ class WorkerFate:
         self._pending = sorted(kill_at_s)
         self._restart_after_s = restart_after_s
         self._down_since_s: float | None = None
+        self._held = False
         self.kills: list[float] = []
         """When it was killed on purpose."""
         self.crashes: list[float] = []
         """When it was found to have died on its own."""
+
+    def strike(self, now_s: float) -> None:
+        """It is killed now by somebody else's hand, and stays away until `release`."""
+        self.kills.append(now_s)
+        self._down_since_s = now_s
+        self._held = True
+
+    def release(self, now_s: float) -> None:
+        """It is started again now. What it should have been killed for meanwhile is over."""
+        self._pending = [at for at in self._pending if at > now_s]
+        self._down_since_s = None
+        self._held = False
 
     def decide(self, now_s: float, *, running: bool) -> Fate:
         """Called often; each kill and each restart is returned once, as the caller is expected to carry it out."""
@@ -39,7 +52,7 @@ class WorkerFate:
         if self._down_since_s is None:
             self.crashes.append(now_s)
             self._down_since_s = now_s
-        if len(self.crashes) > _CRASHES_FORGIVEN or now_s < self._down_since_s + self._restart_after_s:
+        if self._held or len(self.crashes) > _CRASHES_FORGIVEN or now_s < self._down_since_s + self._restart_after_s:
             return Fate.NOTHING
         self._down_since_s = None
         return Fate.RESTART

@@ -15,6 +15,7 @@ from splitmesh.frames.record import FrameRecord
 from splitmesh.lab.cells import amount, bar, share, size, text_table
 from splitmesh.lab.plots import OUTCOME_COLOUR, PlotData, as_svg, draw
 from splitmesh.lab.savings import saved_section
+from splitmesh.lab.strikes import in_words
 from splitmesh.lab.summary import answered_in_time
 
 _MISSES_SHOWN = 12
@@ -75,12 +76,15 @@ def _subtitle(summary: Mapping[str, Any]) -> str:
     if summary["edge_slowdown"] != 1:
         parts.append(f"edge slowed ×{summary['edge_slowdown']:g}")
     parts += [f"outage of {o['length_s']:.3g} s at {o['start_s']:.3g} s" for o in summary["outages"]]
-    parts += [f"worker killed at {at:g} s" for at in summary["worker_kills"]]
+    by_hand = {strike["at_s"] for strike in summary["strikes"]}
+    parts += [f"worker killed at {at:g} s" for at in summary["worker_kills"] if at not in by_hand]
     return " · ".join(parts)
 
 
 def _banner(summary: Mapping[str, Any]) -> str:
     notes = [*summary["faults"], *summary["incidents"]]
+    if summary["strikes"]:
+        notes.append(f"Done by hand during the run: {', '.join(map(in_words, summary['strikes']))}.")
     if summary["interrupted"]:
         notes.append("The run was interrupted; the figures cover what was captured until then.")
     return "".join(f'<p class="banner">{escape(note)}</p>' for note in notes)

@@ -13,6 +13,7 @@ import numpy as np
 from splitmesh.frames.record import FrameRecord
 from splitmesh.lab.records import RunRecords
 from splitmesh.lab.savings import savings
+from splitmesh.lab.strikes import Strike
 from splitmesh.plan.bundle.schema import RateRow
 
 
@@ -32,7 +33,9 @@ class RunFacts:
     outages: tuple[tuple[float, float], ...] = ()
     """(start_s, length_s) since the run's start."""
     worker_kills: tuple[float, ...] = ()
-    """When the worker was killed on purpose, seconds since the run's start."""
+    """When a worker was killed on purpose, seconds since the run's start."""
+    strikes: tuple[Strike, ...] = ()
+    """What was done by hand while it ran, kills among it."""
     link_accuracy: Mapping[str, Any] = field(default_factory=dict)
     """How well the emulated link kept to its trace, and the edge's estimate to the link."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -159,6 +162,7 @@ def summarise(run: RunRecords, facts: RunFacts, fidelity: Fidelity, rows: Sequen
         "emulation": emulation_note(facts.edge_slowdown),
         "outages": [{"start_s": start, "length_s": length} for start, length in facts.outages],
         "worker_kills": [round(at, 2) for at in facts.worker_kills],
+        "strikes": [strike.to_json() for strike in facts.strikes],
         "incidents": list(facts.incidents),
         "interrupted": facts.interrupted,
         "duration_s": round(facts.duration_s, 2),

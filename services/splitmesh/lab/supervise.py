@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from splitmesh.lab.child import Child, ChildError
+from splitmesh.lab.control import LabControl
 from splitmesh.lab.display import Display
-from splitmesh.lab.fate import Fate, WorkerFate
+from splitmesh.lab.fate import WorkerFate
+from splitmesh.lab.link.bend import Bend
 from splitmesh.lab.mesh import Mesh
 from splitmesh.lab.status import StatusPoll
+from splitmesh.lab.strikes import Strike
+from splitmesh.lab.truth import LinkTruth
 from splitmesh.lab.view import LiveView
+from splitmesh.lab.workers import WorkerTender
 
 _TICK_S = 0.25
 _OVERTIME_S = 20.0
@@ -24,21 +30,22 @@ _OVERTIME_S = 20.0
 class StreamOutcome:
     """How the run went, apart from its frames. Times are seconds since the edge began to stream."""
 
+    truth: LinkTruth
+    """What the link carried, bends included."""
     interrupted: bool = False
     edge_failed: bool = False
     incidents: list[str] = field(default_factory=list)
     worker_kills: list[float] = field(default_factory=list)
     edge_status: dict[str, Any] = field(default_factory=dict)
     """The last one the edge gave."""
-    link_offset_s: float = 0.0
-    """When the link's trace clock began."""
+    strikes: list[Strike] = field(default_factory=list)
+    """What was done by hand, from the page."""
 
 
 class Supervisor:
     """Runs a started mesh until the edge has ended.
 
-    `link_state(t_s)` tells what the link truly carries `t_s` seconds into the run: (bits per second or None,
-    whether that is an outage).
+    `truth`: what the link carries if nobody bends it. `on_page` is told where the page is, once it is there.
     """
 
     def __init__(
@@ -47,21 +54,25 @@ class Supervisor:
         display: Display,
         *,
         duration_s: float,
-        fate: WorkerFate,
-        link_state: Callable[[float], tuple[float | None, bool]],
+        fates: Mapping[str, WorkerFate],
+        truth: LinkTruth,
+        on_page: Callable[[str], None],
     ) -> None:
         self._mesh = mesh
         self._display = display
         self._duration_s = duration_s
-        self._fate = fate
-        self._link_state = link_state
         self._began_s = time.monotonic()
         self._interrupts = 0
         self._told: set[int] = set()
         self._notices: list[str] = []
         self._edge = StatusPoll((mesh.edge.ready_facts or {}).get("web_port"))
-        self._worker = StatusPoll((mesh.worker.ready_facts or {}).get("web_port"))
-        self.outcome = StreamOutcome()
+        self._workers = WorkerTender(mesh, fates, notice=self._notice, incident=self._incident)
+        self._on_page = on_page
+        self._page_url = ""
+        self._control = LabControl(
+            mesh, self._workers, now_s=lambda: self._now_s, notice=self._notice, on_bend=self._on_bend
+        )
+        self.outcome = StreamOutcome(truth)
 
     def interrupt(self) -> None:
         """First: let the edge finish what is in flight. Second: end it now."""
@@ -75,16 +86,19 @@ class Supervisor:
 
     async def run(self) -> StreamOutcome:
         """Until the edge has ended; then what there is to tell. The rest of the mesh still runs afterwards."""
-        with self._display.live():
-            while self._mesh.edge.running:
-                await self._tick()
-                await self._sleep()
+        taking = contextlib.nullcontext() if self._mesh.gateway is None else self._control.taking()
+        async with taking:
+            with self._display.live():
+                while self._mesh.edge.running:
+                    await self._tick()
+                    await self._sleep()
         await self._mesh.edge.wait()
         await self._edge.close()
-        await self._worker.close()
+        await self._workers.close()
         self._settle_edge()
-        self.outcome.worker_kills = list(self._fate.kills)
-        self.outcome.link_offset_s = self._mesh.link_began_s - self._began_s
+        self.outcome.worker_kills = self._workers.kills
+        self.outcome.strikes = self._control.strikes
+        self.outcome.truth = replace(self.outcome.truth, offset_s=self._mesh.link_began_s - self._began_s)
         self.outcome.edge_status = self._edge.last_known
         return self.outcome
 
@@ -94,24 +108,23 @@ class Supervisor:
 
     async def _tick(self) -> None:
         self._edge.refresh()
-        self._worker.refresh()
-        await self._tend_worker()
-        self._tend_link_and_broker()
+        await self._workers.tend(self._now_s)
+        self._tend_the_others()
         if self._now_s > self._duration_s + _OVERTIME_S and not self.outcome.edge_failed:
             self.outcome.edge_failed = True
             self._incident(self._mesh.edge, f"edge still runs {_OVERTIME_S:g} s after its end; it is ended")
             await self._mesh.edge.stop(grace_s=2.0)
         self._align_clock()
-        true_bps, outage = self._link_state(self._now_s)
+        true_bps, outage = self.outcome.truth.state(self._now_s)
         self._display.show(
             LiveView(
                 elapsed_s=self._now_s,
                 duration_s=self._duration_s,
                 edge=self._edge.latest or self._edge.last_known,
-                cloud=self._worker.latest,
+                cloud=self._workers.status,
                 true_bps=true_bps,
                 outage=outage,
-                worker=self._fate.state,
+                worker=self._workers.state,
                 broker=self._mesh.broker_state,
                 notices=tuple(self._notices),
             )
@@ -130,30 +143,20 @@ class Supervisor:
         if isinstance(run_s, int | float) and run_s > 0:
             self._began_s = min(self._began_s, self._edge.heard_s - run_s)
 
-    async def _tend_worker(self) -> None:
-        fate = self._fate.decide(self._now_s, running=self._mesh.worker.running)
-        if fate is Fate.KILL:
-            self._notice(f"worker killed at {self._now_s:.1f} s (SIGKILL)")
-            await self._mesh.worker.kill()
-            self._worker = await self._another_poll(None)
-        elif fate is Fate.RESTART:
-            self._notice(f"worker started again at {self._now_s:.1f} s")
-            await self._mesh.restart_worker()
-        elif not self._mesh.worker.running and self._mesh.worker.died:
-            self._incident(self._mesh.worker, f"worker died on its own with {self._mesh.worker.ending()}")
-        if self._worker.port is None and self._mesh.worker.running and self._mesh.worker.poll_ready():
-            self._worker = await self._another_poll((self._mesh.worker.ready_facts or {}).get("web_port"))
-
-    async def _another_poll(self, port: int | None) -> StatusPoll:
-        await self._worker.close()
-        return StatusPoll(port)
-
-    def _tend_link_and_broker(self) -> None:
-        link = self._mesh.link
+    def _tend_the_others(self) -> None:
+        link, gateway, url = self._mesh.link, self._mesh.gateway, self._mesh.page_url
         if not link.running:
             self._incident(link, f"link emulator died with {link.ending()}")
+        if gateway is not None and not gateway.running:
+            self._incident(gateway, f"gateway died with {gateway.ending()}")
+        elif url is not None and url != self._page_url:
+            self._page_url = url
+            self._on_page(url)
         if self._mesh.broker_state == "died":
             self._report("broker died", self._mesh.broker_log_tail)
+
+    def _on_bend(self, bend: Bend) -> None:
+        self.outcome.truth = self.outcome.truth.bent(bend)
 
     def _settle_edge(self) -> None:
         edge = self._mesh.edge
@@ -184,8 +187,9 @@ async def run_mesh(
     display: Display,
     *,
     duration_s: float,
-    fate: WorkerFate,
-    link_state: Callable[[float], tuple[float | None, bool]],
+    fates: Mapping[str, WorkerFate],
+    truth: LinkTruth,
+    on_page: Callable[[str], None],
 ) -> StreamOutcome | None:
     """Start the mesh, run it to its end, stop it. None if it was interrupted before the edge was ready.
 
@@ -198,7 +202,7 @@ async def run_mesh(
         loop.add_signal_handler(number, interrupted)
     try:
         await starting
-        supervisor = Supervisor(mesh, display, duration_s=duration_s, fate=fate, link_state=link_state)
+        supervisor = Supervisor(mesh, display, duration_s=duration_s, fates=fates, truth=truth, on_page=on_page)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, supervisor.interrupt)
         return await supervisor.run()

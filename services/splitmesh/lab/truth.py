@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from splitmesh.frames.record import FrameRecord
+from splitmesh.lab.link.bend import Bend, bent
 from splitmesh.provision.link.trace import LinkTrace
 
 _WINDOW_S = 1.0
@@ -38,9 +39,12 @@ class LinkTruth:
 
     def capacity(self, duration_s: float) -> list[tuple[float, float]]:
         """(since_s, bits per second) steps for plots, outages not yet cut out of the neighbours' means."""
-        bare = LinkTrace(self.trace.name, self.trace.steps, self.trace.period_s, self.trace.loop)
-        rows = bare.to_rows(duration_s=max(duration_s - self.offset_s, 1.0))
+        rows = replace(self.trace, outages=()).to_rows(duration_s=max(duration_s - self.offset_s, 1.0))
         return [(row["t_s"] + self.offset_s, row["rate_bps"]) for row in rows]
+
+    def bent(self, bend: Bend) -> LinkTruth:
+        """`bend` happens too; its start is on the trace's clock."""
+        return replace(self, trace=bent(self.trace, bend))
 
     def outages(self, duration_s: float) -> tuple[tuple[float, float], ...]:
         """(start_s, length_s) of those that began during the run."""

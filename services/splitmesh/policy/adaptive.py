@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 
 from splitmesh.policy.decision import Decision, Forecast, Observation
+from splitmesh.policy.energy import EnergyPrice, PowerAccount, PowerBudget
 from splitmesh.policy.hold import Hold
 from splitmesh.policy.moment import Moment
 from splitmesh.policy.payloads import Reference
@@ -26,15 +28,20 @@ _UTILITY = attrgetter("utility")
 class Adaptive:
     """`uplink_budget_bps`: average payload rate to keep to; None: only the link itself is the limit.
 
+    power: average power to keep to; None: energy costs nothing.
+
     only: what the names of remote points begin with that alone may be chosen; the whole model then runs here only
     while none of them can be. "": any point.
     """
 
-    def __init__(self, *, uplink_budget_bps: float | None = None, only: str = "") -> None:
+    def __init__(
+        self, *, uplink_budget_bps: float | None = None, only: str = "", power: PowerBudget | None = None
+    ) -> None:
         self.name = f"only:{only}" if only else "adaptive"
         self._only = only
         self._budget_bps = uplink_budget_bps
         self._budget_debt_bytes = 0.0
+        self._power = None if power is None else PowerAccount(power)
         self._holds = {Place.SPLIT: Hold(), Place.FRAME: Hold()}
         self._keys_due_ns: dict[tuple[str, str], int] = {}
         """By cut and codec: until when a key that was decided on may still be on its way to the link."""
@@ -45,7 +52,14 @@ class Adaptive:
         coming = self._coming(world, seen.now_ns)
         awaited = self._awaited(world, coming)
         incumbents = {place: world.by_name.get(hold.incumbent) for place, hold in self._holds.items()}
-        worth = Worth(world, now, seen, incumbents=incumbents, budget=self._budget(seen.frame_period_ms))
+        worth = Worth(
+            world,
+            now,
+            seen,
+            incumbents=incumbents,
+            budget=self._budget(seen.frame_period_ms),
+            energy=self._energy(world, seen),
+        )
         tracks = worth.of_track(() if seen.track_age_ms is None else world.tracks)
         pictures = worth.of_pictures(self._choosable(world.pictures, world, now, coming, awaited=awaited))
         # How long the device takes is known once it has run.
@@ -55,7 +69,10 @@ class Adaptive:
         wholes: list[Forecast] = []
         if not (pictures or cuts) or not (self._only or busy):
             wholes = worth.of_local(world.wholes)
-        remotes = {Place.SPLIT: sorted(cuts, key=_by_own_utility), Place.FRAME: sorted(pictures, key=_by_own_utility)}
+        # Stable: of equals, the first in the plan comes first.
+        cuts.sort(key=_UTILITY, reverse=True)
+        pictures.sort(key=_UTILITY, reverse=True)
+        remotes = {Place.SPLIT: cuts, Place.FRAME: pictures}
         return self._choose(world, now, seen, worth, remotes, wholes + tracks, awaited=awaited)
 
     def _choose(
@@ -79,11 +96,14 @@ class Adaptive:
         best = candidates[0]
         self._pay(best.point, world, seen)
         self._promise(best.point, world, seen)
-        others = [f for ranked in (here, *(each[: _SHOWN + 1] for each in remotes.values())) for f in ranked]
+        others = list(here)
+        for ranked in remotes.values():
+            others += ranked[: _SHOWN + 1]
         others.sort(key=_UTILITY, reverse=True)  # stable: of equals, what sends nothing stays first
         runners = [f for f in others[: _SHOWN + 1] if f is not best][:_SHOWN]
         held = ", held by hysteresis" if waits.get(best.point.place) else ""
-        return Decision(best, _reason(best, candidates, worth, world) + held + _trouble(world, now), tuple(runners))
+        why = _reason(best, candidates, worth, world) + held + self._thrift(best, here, remotes, worth)
+        return Decision(best, why + _trouble(world, now), tuple(runners))
 
     # -- what may be chosen ---------------------------------------------------------------------------------------
 
@@ -110,7 +130,30 @@ class Adaptive:
             and (not only or point.name.startswith(only))
         ]
 
-    # -- the uplink budget ----------------------------------------------------------------------------------------
+    # -- budgets --------------------------------------------------------------------------------------------------
+
+    def _energy(self, world: World, seen: Observation) -> EnergyPrice | None:
+        if self._power is None:
+            return None
+        spent_j = self._power.budget.model.spent_j(world.device_ms, world.sent_bytes)
+        price = self._power.price(spent_j, seen.now_ns, seen.frame_period_ms)
+        world.may_spare = not price.per_j
+        return price
+
+    def _thrift(
+        self,
+        best: Forecast,
+        here: Sequence[Forecast],
+        remotes: Mapping[Place, Sequence[Forecast]],
+        worth: Worth,
+    ) -> str:
+        """What would have been better, were energy free; "" if nothing would."""
+        if self._power is None or self._power.debt_j <= 0:
+            return ""
+        free = max(chain(here, *remotes.values()), key=worth.without_energy)
+        if worth.without_energy(free) <= worth.without_energy(best):
+            return ""
+        return f"; {free.point.name} would draw more than {self._power.budget.budget_w:g} W allow"
 
     def _budget(self, frame_period_ms: float) -> UplinkBudget | None:
         if not self._budget_bps:
@@ -171,8 +214,3 @@ def _trouble(world: World, now: Moment) -> str:
 def _by_utility(f: Forecast) -> tuple[float, bool, str]:
     """Of equals, what sends nothing comes first."""
     return -f.utility, f.point.remote, f.point.name
-
-
-def _by_own_utility(f: Forecast) -> tuple[float, str]:
-    """As `_by_utility`, among those that all send."""
-    return -f.utility, f.point.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from splitmesh.errors import SettingsError
 from splitmesh.policy.base import Policy, forecast
 from splitmesh.policy.decision import Decision, Observation
+from splitmesh.policy.energy import PowerBudget
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.rivals.net import netted
 from splitmesh.policy.world import World
@@ -61,10 +62,16 @@ def only_points(name: str) -> str:
     return name.removeprefix("only:") if name.startswith("only:") else ""
 
 
-def make_policy(name: str, points: tuple[OperatingPoint, ...], *, uplink_budget_bps: float | None = None) -> Policy:
+def make_policy(
+    name: str,
+    points: tuple[OperatingPoint, ...],
+    *,
+    uplink_budget_bps: float | None = None,
+    power: PowerBudget | None = None,
+) -> Policy:
     """`adaptive`, `only:<beginning of operating points' names>` (adaptive among those, no whole model here),
     `local-only` (or `local`), `cloud-only` (or `cloud`: the best picture codec, always), `static:<operating point>`,
-    `track`, and those after published controllers (`policy.rivals`).
+    `track`, and those after published controllers (`policy.rivals`). Budgets are kept by the adaptive ones alone.
 
     Raises SettingsError that lists what there is.
     """
@@ -73,14 +80,14 @@ def make_policy(name: str, points: tuple[OperatingPoint, ...], *, uplink_budget_
 
     names = sorted(point.name for point in points)
     if name == "adaptive":
-        return Adaptive(uplink_budget_bps=uplink_budget_bps)
+        return Adaptive(uplink_budget_bps=uplink_budget_bps, power=power)
     if beginning := only_points(name):
         if not any(point.remote and point.name.startswith(beginning) for point in points):
             remote = ", ".join(sorted({point.name.rpartition("/")[0] for point in points if point.remote}))
             raise SettingsError(
                 f"no remote operating point is called {beginning}…", key="policy", advice=f"there are {remote}"
             )
-        return Adaptive(uplink_budget_bps=uplink_budget_bps, only=beginning)
+        return Adaptive(uplink_budget_bps=uplink_budget_bps, only=beginning, power=power)
     if name in ("local-only", "local"):
         return LocalOnly()
     if name in ("cloud-only", "cloud"):

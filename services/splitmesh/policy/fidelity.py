@@ -67,7 +67,17 @@ class ContentFidelity:
 
     def ratio(self, point: OperatingPoint, *, moving: bool) -> float:
         """`e` of the point's family, in [LEAST_RATIO, MOST_RATIO]; 1 where nothing was audited."""
-        bins = self._errors.get(family(point))
+        return self._ratio(family(point), moving=moving)
+
+    def ratios(self) -> dict[str, dict[str, float]]:
+        """As `ratio`, of each family that was audited, by its name ("split/c/temporal"): `still` and `moving`."""
+        return {
+            family_name(each): {"still": self._ratio(each, moving=False), "moving": self._ratio(each, moving=True)}
+            for each in self._errors
+        }
+
+    def _ratio(self, of: Family, *, moving: bool) -> float:
+        bins = self._errors.get(of)
         if not bins:
             return 1.0
         elsewhere = bins.get(not moving, _NOTHING).ratio(1.0)
@@ -81,6 +91,14 @@ class ContentFidelity:
 
 def family(point: OperatingPoint) -> Family:
     return point.place, point.cut, point.codec, point.variant
+
+
+def family_name(of: Family) -> str:
+    """As names of its points begin, without a level."""
+    place, cut, codec, variant = of
+    if place is Place.LOCAL:
+        return f"{place}/{variant}"
+    return "/".join(filter(None, (place, f"{cut}+{variant}" if variant else cut, codec)))
 
 
 def erring(fidelity: float, ratio: float) -> float:

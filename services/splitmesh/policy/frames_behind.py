@@ -7,8 +7,10 @@ lose on that course is the price of a choice now. In steady use it is the shadow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import accumulate, pairwise
+
+from splitmesh.policy.numeric.kernel import KERNEL
+from splitmesh.policy.numeric.values import Course
 
 _FRAMES = 8
 _DISCOUNT = 0.9
@@ -31,7 +33,7 @@ class FramesBehind:
         period_ms: float,
         without: float,
         device_ms: float = 0.0,
-        values: Sequence[float] = (),
+        values: tuple[float, ...] = (),
         step_ms: float = 1.0,
     ) -> None:
         self._period_ms, self._step_ms = period_ms, step_ms
@@ -39,53 +41,29 @@ class FramesBehind:
         self._without = without
         self._values = values
         self._rises = [after - before for before, after in pairwise(values)]
-        self._idle: list[float] = []
-        """What those from each of them on get in all, if nothing is queued when it comes: courses end there.
-        Empty: no cut is better than what needs no device."""
-        self._totals: dict[float, float] = {}
-        """Of courses by the ms queued when the first comes: choices share the one without them, and often more."""
+        self.course: Course | None = None
+        """None: no cut is better than what needs no device, and frames behind lose nothing."""
         if values and max(values) > without:
-            self._idle = self._from_idle()
+            self.course = Course(self._period, self._device, without, values, self._from_idle(), _WEIGHTS)
 
     def lost(self, *, backlog_ms: float, device_ms: float) -> float:
         """Utility that they lose in all, if `device_ms` more are promised now, on top of `backlog_ms`."""
-        if not self._idle:
+        if self.course is None:
             return 0.0
         left_ms = backlog_ms - self._period_ms
-        totals, later_ms = self._totals, left_ms + device_ms
-        for each_ms in (left_ms, later_ms):
-            if each_ms not in totals:
-                totals[each_ms] = self._course(each_ms / self._step_ms)
-        return totals[left_ms] - totals[later_ms]
+        untaken = KERNEL.course(left_ms / self._step_ms, self.course)
+        return untaken - KERNEL.course((left_ms + device_ms) / self._step_ms, self.course)
 
-    def _course(self, backlog: float) -> float:
-        """What they get in all, discounted, if that many steps are queued when the first of them comes."""
-        values, rises, last, without = self._values, self._rises, len(self._rises), self._without
-        period, with_cut, total = self._period, self._device - self._period, 0.0
-        for weight, left in zip(_WEIGHTS, self._idle, strict=True):
-            if backlog <= 0:
-                return total + left
-            # Linear between the steps.
-            low = int(backlog)
-            cut = values[low] + (backlog - low) * rises[low] if low < last else values[last]
-            if cut > without:
-                total += weight * cut
-                backlog += with_cut
-            else:
-                total += weight * without
-                backlog -= period
-        return total
-
-    def _from_idle(self) -> list[float]:
-        """See `_idle`."""
+    def _from_idle(self) -> tuple[float, ...]:
+        """What those from each of them on get in all, if nothing is queued when it comes: courses end there."""
         values, last, backlog, got = self._values, len(self._rises), 0.0, []
         if self._device <= self._period:  # nothing ever queues
             best = max(values[0], self._without)
-            return [best * left for left in _LEFT]
+            return tuple([best * left for left in _LEFT])
         for weight in _WEIGHTS:
             low = min(int(backlog), last)
             cut = values[low] + (backlog - low) * self._rises[low] if low < last else values[last]
             got.append(weight * max(cut, self._without))
             taken = self._device if cut > self._without else 0.0
             backlog = max(0.0, backlog + taken - self._period)
-        return [power * total for power, total in zip(_POWERS, reversed(list(accumulate(got))), strict=True)]
+        return tuple([power * total for power, total in zip(_POWERS, reversed(list(accumulate(got))), strict=True)])

@@ -16,6 +16,10 @@ from dataclasses import dataclass
 _KB = 1000.0
 _MIN_MS_PER_KB = 8e-5
 _MAX_MS_PER_KB = 800.0
+_Q90 = 1.2816
+"""Quantile of the standard normal distribution."""
+_MOST_DOUBT = 4.0
+"""Of the logarithm of a rate of which nothing is known."""
 _FIRST_DOUBT_MS_PER_KB = 40.0
 """Standard deviation before anything was measured: a link of 100 kbit/s is no surprise."""
 _SETTLED_DOUBT = 0.25
@@ -126,6 +130,13 @@ class LinkEstimator:
     @property
     def bandwidth_bps(self) -> float:
         return 8 * _KB / self._ms_per_kb * 1000
+
+    @property
+    def bandwidth_interval_bps(self) -> tuple[float, float]:
+        """80 % interval of `bandwidth_bps`, its logarithm taken as normal (delta method)."""
+        doubt = min(math.sqrt(self._p_ss) / self._ms_per_kb, _MOST_DOUBT)
+        factor = math.exp(_Q90 * doubt)
+        return self.bandwidth_bps / factor, self.bandwidth_bps * factor
 
     @property
     def base_ms(self) -> float:

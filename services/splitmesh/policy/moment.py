@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from splitmesh.policy.point import OperatingPoint, Place
 
@@ -18,9 +18,8 @@ _ROOM_SHARE = 0.8
 _LEAST_ROOM_BYTES = 64.0
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Times in ms; the scales are measured ÷ profiled time."""
+class Moment(NamedTuple):
+    """A tuple: one is made for every frame. Times in ms; the scales are measured ÷ profiled time."""
 
     link_backlog_ms: float
     """Until the link is free for a new message."""
@@ -33,7 +32,7 @@ class Moment:
     """What a standard deviation of the rate would add; see `LinkEstimator.doubt_ms`."""
     cloud_wait_ms: float
     gamma_edge: float
-    gamma_encode: Mapping[str, float]
+    gamma_encode: dict[str, float]
     """By codec; "": of the others."""
     gamma_cloud: float
     gamma_resume: float
@@ -63,10 +62,22 @@ class Moment:
 
     def room_bytes(self, point: OperatingPoint, due_ms: float, *, around_bytes: float, key: bool) -> float:
         """See `World.room_bytes`. around_bytes: what a message adds to its payload."""
-        clear_ms = due_ms - MARGIN_MS - self.link_backlog_ms - self.base_ms - self.remote_ms(point)
-        least_ms = due_ms / 2 if key else 0.0
+        return self.rooms_bytes([due_ms], [self.remote_ms(point)], around_bytes=around_bytes, key=key)[0]
+
+    def rooms_bytes(
+        self, due_ms: Sequence[float], remote_ms: Sequence[float], *, around_bytes: float, key: bool
+    ) -> list[float]:
+        """`room_bytes` of points that are due in so much, and for which the worker needs so much of that."""
         per_byte_ms = self.ms_per_byte + 2 * self.doubt_ms_per_byte
-        return max(max(_ROOM_SHARE * clear_ms, least_ms) / per_byte_ms - around_bytes, _LEAST_ROOM_BYTES)
+        backlog_ms, base_ms, least_share = self.link_backlog_ms, self.base_ms, 0.5 if key else 0.0
+        return [
+            max(
+                max(_ROOM_SHARE * (due - MARGIN_MS - backlog_ms - base_ms - remote), least_share * due) / per_byte_ms
+                - around_bytes,
+                _LEAST_ROOM_BYTES,
+            )
+            for due, remote in zip(due_ms, remote_ms, strict=True)
+        ]
 
     def resumable(self, point: OperatingPoint, device_backlog_ms: float, budget_ms: float) -> bool:
         """A cut is only eligible if its tail still fits when the timer fires; see `World.resume_at_ms`."""

@@ -124,6 +124,10 @@ class Payloads:
             (point.cut, point.codec, key), 1.0
         )
 
+    def all_keys(self, points: Iterable[OperatingPoint]) -> list[float]:
+        """`expected` of each of the points, `key`."""
+        return [p.key_bytes * self._scales.get((p.cut, p.codec, True), 1.0) for p in points]
+
     def around(self, point: OperatingPoint, *, key: bool = False) -> float:
         """Bytes that the message adds."""
         return STREAM_MESSAGE_BYTES if point.key_bytes and not key else MESSAGE_BYTES
@@ -136,7 +140,7 @@ class Payloads:
         """`message_bytes` of each of the points."""
         scales = self._scales
         if key:
-            return [p.key_bytes * scales.get((p.cut, p.codec, key), 1.0) + MESSAGE_BYTES for p in points]
+            return [size + MESSAGE_BYTES for size in self.all_keys(points)]
         return [
             p.payload_bytes * scales.get((p.cut, p.codec, key), 1.0)
             + (STREAM_MESSAGE_BYTES if p.key_bytes else MESSAGE_BYTES)

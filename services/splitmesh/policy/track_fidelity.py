@@ -16,6 +16,7 @@ from collections import deque
 import numpy as np
 
 from splitmesh.frames.track import MOTION_FLOOR
+from splitmesh.policy.numeric.kernel import KERNEL
 
 _DECAY = 0.985
 _RECENT = 64
@@ -48,12 +49,8 @@ class TrackFidelity:
             self._add(x, min(1.0, start_loss + 1 - math.exp(-kappa * x)), 4.0)
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=_RECENT)
         """(place in motion and in age, F1), the newest last; see `_place`."""
-        self._kernels = np.zeros((0, 4))
-        """Of each audit at (u, v), the logarithm of its kernel at (x, y) as factors of `_asked`."""
-        self._asked = np.array((1.0, 0.0, 0.0, 0.0))
-        """(1, x, y, (x² + y²) / 2) of what was asked last."""
-        self._scores = np.zeros((2, 0))
-        """F1 and 1 of each audit."""
+        self._audits = np.zeros((0, 4))
+        """Of each audit at (u, v): the logarithm of its weight, u, v, F1."""
         self._last: tuple[float, float, float] | None = None
         """What was asked last, and the answer: every point of a decision asks the same."""
         self.audits = 0
@@ -84,17 +81,13 @@ class TrackFidelity:
         if not self._recent or age_ms <= 0:
             return line
         x, y = _place(motion, age_ms)
-        self._asked[1:] = x, y, 0.5 * (x * x + y * y)
-        seen, known = self._scores.dot(np.exp(self._kernels.dot(self._asked))).tolist()
-        return float((seen + _LINE_WEIGHT * line) / (known + _LINE_WEIGHT))
+        seen, known = KERNEL.around(x, y, self._audits)
+        return (seen + _LINE_WEIGHT * line) / (known + _LINE_WEIGHT)
 
     def _arrange(self) -> None:
-        """`exp(-((x - u)² + (y - v)²) / 2)`, the kernel, has `u·x + v·y - (u² + v²) / 2 - (x² + y²) / 2` above."""
         u, v, f1 = np.array(self._recent).T
         age = np.arange(len(f1) - 1, -1, -1)
-        here = age * math.log(_DECAY) - 0.5 * (u * u + v * v)
-        self._kernels = np.stack((here, u, v, np.full_like(u, -1.0)), axis=1)
-        self._scores = np.stack((f1, np.ones_like(f1)))
+        self._audits = np.stack((age * math.log(_DECAY), u, v, f1), axis=1)
 
     def _add(self, x: float, y: float, weight: float) -> None:
         self._w += weight

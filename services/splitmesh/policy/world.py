@@ -17,6 +17,8 @@ from splitmesh.policy.estimators import CENSORED, DeviceScale, LatenessEstimator
 from splitmesh.policy.fidelity import MOVING, ContentFidelity
 from splitmesh.policy.link import LinkEstimator
 from splitmesh.policy.moment import MARGIN_MS, Moment
+from splitmesh.policy.numeric.kernel import KERNEL
+from splitmesh.policy.numeric.values import Chances
 from splitmesh.policy.payloads import Payloads, at_level
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.policy.track_fidelity import TrackFidelity
@@ -79,6 +81,12 @@ class World:
         self.payloads = Payloads()
         self.lateness = {place: LatenessEstimator() for place in Place}
         self.last_sample_ns = 0
+        self.device_ms = 0.0
+        """For which the device has run models, audits included."""
+        self.may_spare = True
+        """False: power has a budget that is used up, and nothing runs only to learn."""
+        self.sent_bytes = 0
+        """Messages handed to the link for frames and probes."""
 
     # -- events ---------------------------------------------------------------------------------------------------
 
@@ -105,14 +113,23 @@ class World:
 
     def on_device(self, measured_ms: float, profiled_ms: float, now_ns: int) -> None:
         """The accelerator ran a part that the plan profiled at `profiled_ms`."""
+        if 0 < measured_ms < math.inf:
+            self.device_ms += measured_ms
         if 0 < profiled_ms < math.inf and measured_ms < math.inf:
             self._edge_late.observe(measured_ms / (self.gamma_edge.value * profiled_ms) - 1)
         self.gamma_edge.ran(measured_ms, profiled_ms, now_ns)
 
+    def on_device_spare(self, ran_ms: float) -> None:
+        """The accelerator ran for so long for no frame: an audit, whether or not it came to its end."""
+        if 0 < ran_ms < math.inf:
+            self.device_ms += ran_ms
+
     def on_device_given_up(self, ran_ms: float, profiled_ms: float, now_ns: int) -> None:
         """A part was given up that had run for `ran_ms`. Teaches something only if it is late by then."""
+        spent_ms = self.device_ms + max(0.0, ran_ms)
         if ran_ms > self.edge_ms(profiled_ms):
             self.on_device(CENSORED * ran_ms, profiled_ms, now_ns)
+        self.device_ms = spent_ms
 
     def on_encoded(self, point: OperatingPoint, measured_ms: float) -> None:
         """A payload of `point` was coded, the wait for the codec thread included."""
@@ -136,6 +153,7 @@ class World:
         self.payloads.on_sent(point, payload_bytes, key=is_key, coarser=coarser)
         around = self.payloads.around(point, key=is_key)
         size = round(payload_bytes + around) if message_bytes is None else message_bytes
+        self.sent_bytes += size
         self.link.on_sent(key, size, now_ns, remote_ms=self.remote_ms(point))
 
     def on_reply(self, key: str, point: OperatingPoint, now_ns: int, worker: str, times: RemoteTimes) -> float | None:
@@ -245,7 +263,11 @@ class World:
 
     def p_hits(self, place: Place, predicted_ms: Sequence[float], seen: Observation) -> list[float]:
         """P(result within the budget) of each of what is predicted to take `predicted_ms` at `place`."""
-        return self.lateness[place].all_within(predicted_ms, seen.budget_ms - MARGIN_MS, seen.now_ns)
+        return KERNEL.within(list(predicted_ms), self.chances(place, seen))
+
+    def chances(self, place: Place, seen: Observation) -> Chances:
+        """What `p_hits` of any prediction follow from."""
+        return self.lateness[place].chances(seen.budget_ms - MARGIN_MS, seen.now_ns)
 
     def p_hit(
         self, point: OperatingPoint, predicted_ms: float, seen: Observation, *, key: bool | None = None

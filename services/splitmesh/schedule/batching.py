@@ -100,6 +100,17 @@ def best_size(curve_ns: Sequence[int]) -> int:
     return best
 
 
+def worthwhile_size(taken_ns: Mapping[int, int]) -> int:
+    """The largest size at which jobs that wait together end no later on average in one batch than one after another,
+    by `taken_ns` of each size that was tried, 1 among them; 1: let each run by itself.
+
+    Together all b end at l(b); one after the other the i-th ends at i * l(1), on average at l(1) * (b + 1) / 2. Below
+    that a batch only pays by what it saves those behind it, at the price of those in it.
+    """
+    alone_ns = taken_ns[1]
+    return max(size for size, taken in taken_ns.items() if 2 * taken <= alone_ns * (size + 1))
+
+
 def pays_ns(curve_ns: Sequence[int], waiting: int) -> float:
     """How soon another job must come for those `waiting` and it to end earlier on average in one batch than in two.
 
@@ -181,8 +192,10 @@ class Batcher:
         taken_ns, alone_ns = curve[size - 1], curve[0]
         return Estimate(max(1, taken_ns // size), alone_ns, taken_ns - alone_ns)
 
-    def decide(self, key: Hashable, deadlines_ns: Sequence[int], now_ns: int) -> Batch:
+    def decide(self, key: Hashable, deadlines_ns: Sequence[int], now_ns: int, *, hold: bool = True) -> Batch:
         """A server is free: how many of those that wait under `key` run now, in the order of `deadlines_ns`?
+
+        hold: it may be left free for one more to come.
 
         deadlines_ns: as `fair.Head` has them, at least one. A batch that would be late is made smaller, down to the
         first alone: whether that one can make it was the queue's question. Raises KeyError for a key that is not
@@ -192,7 +205,7 @@ class Batcher:
         size = best_size(curve[: len(deadlines_ns)])
         while size > 1 and now_ns + curve[size - 1] + self.margin_ns > min(deadlines_ns[:size]):
             size -= 1
-        if size == len(deadlines_ns) < len(curve):
+        if hold and size == len(deadlines_ns) < len(curve):
             until_ns = self._hold_until_ns(key, curve, deadlines_ns, now_ns)
             if until_ns > now_ns:
                 return Batch(0, 0, until_ns)

@@ -3,7 +3,8 @@ admitting only what can make it in that order. Reads no clock.
 
 Across tenants it is start-time fair queueing (Goyal, Vin & Cheng, SIGCOMM 1996), for several servers as SFQ(D) (Jin,
 Chase & Kaur, SIGMETRICS 2004), with predicted service time in place of length, put right by the true time once it is
-known. Within a tenant it is `schedule/edf.py`'s rule.
+known. Within a tenant it is earliest deadline first, which is optimal for one server and jobs that can be met at all
+(Liu & Layland, 1973); admission keeps it that way under overload, where plain EDF makes everybody a little late.
 
 What an admitted job may count on, if services take what was predicted:
 
@@ -29,9 +30,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from splitmesh.schedule.edf import Refusal, RefusalReason
-from splitmesh.schedule.fair_order import other_ahead, others_ahead, start_ns, starts_ns
+from splitmesh.schedule.fair_order import other_ahead, others_ahead
 from splitmesh.schedule.flow import Entry, Flow
+from splitmesh.schedule.refusal import Refusal, RefusalReason
+from splitmesh.schedule.servers import Servers
 
 T = TypeVar("T")
 
@@ -48,18 +50,11 @@ class Head:
     deadlines_ns: tuple[int, ...]
 
 
-@dataclass(slots=True, eq=False)
-class _Run(Generic[T]):
-    """What one server does now."""
-
-    end_ns: int
-    charged: dict[str, tuple[Flow[T], int]]
-
-
 class FairQueue(Generic[T]):
     """At most `limit` waiting jobs, of one tenant at most `per_tenant`, for `servers` equal servers.
 
-    weights: by tenant; who is not among them has weight 1. Every time is monotonic nanoseconds.
+    weights: by tenant; who is not among them has weight 1. most_running: at how many servers its jobs may run at a
+    time, by tenant. Every time is monotonic nanoseconds.
 
     A job goes push → pop → done; or push → cancel; or push → pop's `expired`; or `take_all`. In a full queue, a
     newcomer takes the place of the last job of the tenant that has most waiting for its weight, if that is not its
@@ -72,19 +67,19 @@ class FairQueue(Generic[T]):
         *,
         servers: int = 1,
         weights: Mapping[str, float] | None = None,
+        most_running: Mapping[str, int] | None = None,
         per_tenant: int | None = None,
     ) -> None:
         self.limit = limit
-        self.servers = servers
         self.per_tenant = limit if per_tenant is None else per_tenant
         self.closed = False
-        self._weights = dict(weights or {})
+        self._named: dict[str, Flow[T]] = {name: Flow(name, weight) for name, weight in (weights or {}).items()}
         self._flows: dict[str, Flow[T]] = {}
         self._waiting: dict[str, Entry[T]] = {}
         self._keys: dict[Hashable, list[tuple[int, int, Entry[T]]]] = {}
         self._latest: list[tuple[int, int, Entry[T]]] = []
-        self._runs: dict[str, _Run[T]] = {}
-        self._busy: list[_Run[T]] = []
+        self._servers = Servers(servers, most_running)
+        self._charged: dict[str, tuple[Flow[T], int]] = {}
         self._displaced: list[T] = []
         self._virtual = 0.0
         self._count = 0
@@ -94,12 +89,17 @@ class FairQueue(Generic[T]):
 
     @property
     def running(self) -> int:
-        return len(self._runs)
+        return self._servers.jobs
+
+    @property
+    def free(self) -> int:
+        """Servers that do nothing."""
+        return self._servers.free
 
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing runs."""
-        return not self._waiting and not self._runs
+        return not self._waiting and not self._servers.jobs
 
     def waiting(self, tenant: str) -> int:
         flow = self._flows.get(tenant)
@@ -128,7 +128,7 @@ class FairQueue(Generic[T]):
         """
         if self.closed:
             return Refusal(RefusalReason.CLOSED)
-        if id in self._waiting or id in self._runs:
+        if id in self._waiting or id in self._servers:
             return Refusal(RefusalReason.DUPLICATE)
         flow = self._flow(tenant)
         fullest = self._fullest() if len(self) >= self.limit else None
@@ -159,21 +159,19 @@ class FairQueue(Generic[T]):
         cost_ns: predicted time of the whole batch, else the sum of its jobs'. skip: keys that are held back.
         """
         expired = self.expire(now_ns)
-        first = self._next(skip) if len(self._busy) < self.servers else None
+        first = self._next(skip) if self._waiting and self._servers.free else None
         if first is None:
             return [], expired
-        batch = self._together(first, size)
+        batch = self._together(first, size) if size > 1 else [first]
         alone_ns = sum(entry.cost_ns for entry in batch)
         total_ns = alone_ns if cost_ns is None else cost_ns
         self._virtual = max(self._virtual, first.flow.tag)
-        run: _Run[T] = _Run(now_ns + total_ns, {})
         for entry in batch:
             self._take(entry)
             part_ns = entry.cost_ns * total_ns // max(1, alone_ns)
             entry.flow.charge(part_ns)
-            run.charged[entry.id] = (entry.flow, part_ns)
-            self._runs[entry.id] = run
-        self._busy.append(run)
+            self._charged[entry.id] = (entry.flow, part_ns)
+        self._servers.begin(first.flow.tenant, [entry.id for entry in batch], now_ns + total_ns)
         return [entry.item for entry in batch], expired
 
     def head(self, most: int = 1, *, skip: Collection[Hashable] = ()) -> Head | None:
@@ -201,12 +199,10 @@ class FairQueue(Generic[T]):
 
         taken_ns: the server time that was its part, charged to its tenant in place of the prediction.
         """
-        run = self._runs.pop(id)
-        flow, charged_ns = run.charged.pop(id)
+        self._servers.end(id)
+        flow, charged_ns = self._charged.pop(id)
         if taken_ns is not None:
             flow.charge(taken_ns - charged_ns)
-        if not run.charged:
-            self._busy.remove(run)
         if self.idle:  # a good moment to begin anew: virtual times that grow for ever lose their last digits
             self._flows.clear()
             self._virtual = 0.0
@@ -229,7 +225,7 @@ class FairQueue(Generic[T]):
         """How long a job that arrives now would wait at most, behind all others of `tenant`; None: of all."""
         if tenant is None:
             work_ns = sum(flow.work_ns for flow in self._flows.values())
-            return round(start_ns(work_ns, self._free_ns(now_ns), now_ns))
+            return round(self._servers.all_done_ns(work_ns, now_ns))
         flow = self._flow(tenant)
         return round(self._start_ns(flow, flow.work_ns, now_ns))
 
@@ -245,32 +241,34 @@ class FairQueue(Generic[T]):
         late = self._start_ns(flow, own_ns, now_ns) + now_ns - latest_ns
         before = (ends - costs + own_ns).astype(np.float64)
         left = latest_starts - now_ns
-        free_ns, others = self._free_ns(now_ns), self._others(flow)
-        pushed = starts_ns(before + (cost_ns + sum(other.work_ns for other in others)), free_ns, now_ns) - left
+        servers, tenant, others = self._servers, flow.tenant, self._others(flow)
+        theirs = np.full_like(before, sum(other.work_ns for other in others))
+        pushed = servers.starts_ns(tenant, before + cost_ns, theirs, now_ns) - left
         if pushed.max() > 0:  # late behind all that others have: so look how much of that goes before
             ahead = others_ahead(flow.tag, flow.weight, others, before + cost_ns)
-            pushed = starts_ns(before + cost_ns + ahead, free_ns, now_ns) - left
-            lost = starts_ns(before, free_ns, now_ns) > left  # late even before all others: nobody's fault
+            pushed = servers.starts_ns(tenant, before + cost_ns, ahead, now_ns) - left
+            lost = (
+                servers.starts_ns(tenant, before, np.zeros_like(before), now_ns) > left
+            )  # late even before all others: nobody's fault
             late = max(late, float(np.where(lost, 0.0, pushed).max()))
         return max(0, round(late))
 
     def _start_ns(self, flow: Flow[T], own_ns: int, now_ns: int) -> float:
         """At latest how long after now a job starts that has `own_ns` of its tenant's work before it."""
-        ahead_ns = own_ns + other_ahead(flow.tag, flow.weight, self._others(flow), own_ns)
-        return start_ns(ahead_ns, self._free_ns(now_ns), now_ns)
+        others_ns = other_ahead(flow.tag, flow.weight, self._others(flow), own_ns)
+        return self._servers.start_ns(flow.tenant, own_ns, others_ns, now_ns)
 
     def _others(self, flow: Flow[T]) -> list[Flow[T]]:
         return [other for other in self._flows.values() if other is not flow and other.work_ns]
-
-    def _free_ns(self, now_ns: int) -> list[int]:
-        busy = [run.end_ns for run in self._busy]
-        return busy + [now_ns] * max(0, self.servers - len(busy))
 
     def _flow(self, tenant: str) -> Flow[T]:
         """A tenant that comes (back) begins at the virtual time: what it left unused is not saved up."""
         flow = self._flows.get(tenant)
         if flow is None:
-            flow = Flow(tenant, self._weights.get(tenant, 1.0))
+            flow = self._named.get(tenant)
+            if flow is None:
+                flow = Flow(tenant, 1.0)
+            flow.tag = 0.0
         if not len(flow):
             flow.tag = max(flow.tag, self._virtual)
         return flow
@@ -279,7 +277,7 @@ class FairQueue(Generic[T]):
         return max((flow for flow in self._flows.values() if len(flow)), key=lambda flow: flow.end_tag)
 
     def _next(self, skip: Collection[Hashable]) -> Entry[T] | None:
-        heads = [flow.first for flow in self._flows.values() if len(flow)]
+        heads = [flow.first for flow in self._flows.values() if len(flow) and self._servers.open_to(flow.tenant)]
         free = [head for head in heads if head.key not in skip] if skip else heads
         return min(free, key=lambda head: (head.flow.tag, head.deadline_ns, head.number), default=None)
 

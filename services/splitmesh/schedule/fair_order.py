@@ -88,6 +88,8 @@ def start_ns(ahead_ns: float, free_ns: Sequence[int], now_ns: int) -> float:
     free_ns: per server, when it is done with what it does now (the past counts as now). Exact for one server; for
     more, no server is idle before the job starts (Graham 1969), so together they have done all that until then.
     """
+    if len(free_ns) == 1:
+        return max(0, free_ns[0] - now_ns) + ahead_ns
     free = sorted(max(0, at - now_ns) for at in free_ns)
     for servers, (begun, until) in enumerate(pairwise(free), 1):
         if ahead_ns <= servers * (until - begun):

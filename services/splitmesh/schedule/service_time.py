@@ -39,6 +39,13 @@ class ServiceTime:
         self._recent.append(taken_ns)
         insort(self._sorted, taken_ns)
 
+    def restart(self, taken_ns: int, now_ns: int) -> None:
+        """A run that was let in against the prediction took so long: that is believed at once."""
+        self._mean = self._best = float(max(1, taken_ns))
+        self._recent.clear()
+        self._sorted.clear()
+        self.observe(taken_ns, now_ns)
+
     def mean_ns(self, now_ns: int) -> int:
         return round(self._best + (self._mean - self._best) * self._freshness(now_ns))
 

@@ -42,6 +42,24 @@ class Tenant:
         if not 0 < self.share <= 1:
             raise ValueError(f"tenant {self.name}: share {self.share} is not in (0, 1]")
 
+    def __str__(self) -> str:
+        """As settings have it: `yard:rate=50,share=0.5`."""
+        quotas = {
+            "weight": self.weight,
+            "rate": self.rate_rps,
+            "burst": self.burst,
+            "bytes": self.bytes_per_s,
+            "concurrency": self.concurrency,
+            "share": self.share,
+        }
+        told = [f"{name}={amount:.12g}" for name, amount in quotas.items() if amount != _UNSAID[name]]
+        return f"{self.name}:{','.join(told)}" if told else self.name
+
+
+_UNSAID = {
+    "weight": 1.0, "rate": math.inf, "burst": 16.0, "bytes": math.inf, "concurrency": math.inf, "share": 1.0
+}  # fmt: skip
+
 
 class Quota(StrEnum):
     RATE = "rate"
@@ -108,6 +126,9 @@ class _Account:
         self.bytes = TokenBucket(tenant.bytes_per_s, tenant.bytes_per_s)
         compute = tenant.share * servers * _SECOND_NS if tenant.share < 1 else math.inf
         self.compute_ns = TokenBucket(compute, compute)
+        self.unlimited = tenant.share == 1 and math.inf == min(
+            tenant.rate_rps, tenant.bytes_per_s, tenant.concurrency
+        )
         self.open = 0
         self.held_ns = 0.0
 
@@ -115,6 +136,15 @@ class _Account:
     def room_in_ns(self) -> float:
         """When one of its open requests should end: they take `held_ns` each, and are spread over it."""
         return max(1.0, self.held_ns / max(1, self.open))
+
+    def missing_ns(self, payload_bytes: int, cost_ns: int, now_ns: int) -> dict[Quota, float]:
+        """By quota: how long until it has room for such a request; infinite: never."""
+        return {
+            Quota.RATE: self.requests.missing_ns(1, now_ns),
+            Quota.BYTES: self.bytes.missing_ns(payload_bytes, now_ns),
+            Quota.SHARE: self.compute_ns.missing_ns(cost_ns, now_ns),
+            Quota.CONCURRENCY: self.room_in_ns if self.open >= self.tenant.concurrency else 0.0,
+        }
 
     def charge(self, payload_bytes: int, cost_ns: int, sign: int) -> None:
         self.requests.take(sign)
@@ -160,17 +190,20 @@ class Quotas:
         cost_ns: predicted service time.
         """
         account = self._account(name)
-        missing = {
-            Quota.RATE: account.requests.missing_ns(1, now_ns),
-            Quota.BYTES: account.bytes.missing_ns(payload_bytes, now_ns),
-            Quota.SHARE: account.compute_ns.missing_ns(cost_ns, now_ns),
-            Quota.CONCURRENCY: account.room_in_ns if account.open >= account.tenant.concurrency else 0.0,
-        }
+        if account.unlimited:
+            account.open += 1
+            return Ticket(name, payload_bytes, cost_ns, now_ns)
+        missing = account.missing_ns(payload_bytes, cost_ns, now_ns)
         quota = max(missing, key=lambda each: missing[each])
         if missing[quota] > 0:
             return OverQuota(quota, 0 if missing[quota] == math.inf else math.ceil(missing[quota]))
         account.charge(payload_bytes, cost_ns, 1)
         return Ticket(name, payload_bytes, cost_ns, now_ns)
+
+    def wait_ns(self, name: str, now_ns: int) -> int:
+        """How long until the tenant may ask again, if only for something small and short; 0: now."""
+        account = self._account(name)
+        return 0 if account.unlimited else math.ceil(max(account.missing_ns(0, 0, now_ns).values()))
 
     def ended(self, ticket: Ticket, now_ns: int, *, service_ns: int | None = None) -> None:
         """The request was answered, dropped or cancelled. service_ns: what it truly took, charged in place of the

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from splitmesh.settings.model import Option, Settings
 
-_UNIT_SUFFIXES = ("_ms", "_s", "_bps", "_bytes")
+_UNIT_SUFFIXES = ("_ms", "_s", "_bps", "_bytes", "_w")
 
 
 @dataclass(frozen=True, slots=True)

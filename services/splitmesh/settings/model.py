@@ -15,6 +15,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from splitmesh.schedule.tenants import Tenant
+from splitmesh.settings.quotas import parse_tenants
 from splitmesh.settings.units import (
     Outage,
     parse_bps,
@@ -24,6 +26,7 @@ from splitmesh.settings.units import (
     parse_outages,
     parse_port,
     parse_seconds,
+    parse_watts,
     split_host_port,
 )
 
@@ -63,13 +66,16 @@ Seconds = Annotated[float, BeforeValidator(_seconds), Option(metavar="DURATION")
 OptionalSeconds = Annotated[float | None, BeforeValidator(_seconds), Option(metavar="DURATION")]
 ByteCount = Annotated[int, BeforeValidator(parse_bytes), Option(metavar="SIZE")]
 BitsPerSecond = Annotated[float, BeforeValidator(parse_bps), Option(metavar="RATE")]
+Watts = Annotated[float, BeforeValidator(parse_watts), Option(metavar="POWER")]
 OptionalBps = Annotated[float | None, BeforeValidator(_optional_bps), Option(metavar="RATE")]
 Outages = Annotated[tuple[Outage, ...], BeforeValidator(parse_outages), Option(metavar="LENGTH@START[/cut],…")]
 Cpus = Annotated[tuple[int, ...], BeforeValidator(parse_cpus), Option(metavar="CPUS")]
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_names), Option(metavar="NAME,…")]
+Tenants = Annotated[tuple[Tenant, ...], BeforeValidator(parse_tenants), Option(metavar="NAME[:QUOTA=AMOUNT,…],…")]
 Port = Annotated[
     Annotated[int, Field(ge=0, le=65535)] | None, BeforeValidator(parse_port), Option(metavar="PORT|off")
 ]
+GrpcPort = Annotated[int, Field(ge=0, le=65535), Option(metavar="PORT")]
 UserPath = Annotated[Path, AfterValidator(_path), Option(metavar="PATH")]
 Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$"), Option(metavar="NAME")]
 NatsUrl = Annotated[
@@ -78,8 +84,14 @@ NatsUrl = Annotated[
     Option(metavar="URL", also_env="SPLITMESH_NATS_URL"),
 ]
 OtlpUrl = Annotated[
-    str, StringConstraints(pattern=r"^https?://[^\s]+$"), Option(metavar="URL", also_env="SPLITMESH_OTLP_ENDPOINT")
+    str,
+    StringConstraints(pattern=r"^(https?|grpcs?)://[^\s]+$"),
+    Option(metavar="URL", also_env="SPLITMESH_OTLP_ENDPOINT"),
 ]
+NatsCa = Annotated[UserPath | None, Option(metavar="FILE", also_env="SPLITMESH_NATS_CA")]
+NatsCert = Annotated[UserPath | None, Option(metavar="FILE", also_env="SPLITMESH_NATS_CERT")]
+NatsKey = Annotated[UserPath | None, Option(metavar="FILE", also_env="SPLITMESH_NATS_KEY")]
+NatsCreds = Annotated[UserPath | None, Option(metavar="FILE", also_env="SPLITMESH_NATS_CREDS")]
 LinkName = Annotated[str, StringConstraints(min_length=1), Option(metavar="TRACE|PRESET")]
 HostPort = Annotated[str, AfterValidator(_host_port), Option(metavar="HOST:PORT")]
 LinkStart = Literal["first-byte", "now", "signal"]
@@ -115,10 +127,19 @@ class Settings(BaseModel):
     log_json: bool = Field(False, description="Write logs as JSON lines instead of one-liners for people")
 
 
-class _Observed(Settings):
-    """What every process of the mesh that stays up has in common."""
+class _OnBus(Settings):
+    """What every process has in common that connects to the broker."""
 
     nats_url: NatsUrl = Field("nats://127.0.0.1:4222", description="Broker; user and password may be in the URL")
+    nats_ca: NatsCa = Field(None, description="PEM of who signed the broker's certificate; default: the system's")
+    nats_cert: NatsCert = Field(None, description="PEM of our certificate, for a broker that verifies its clients")
+    nats_key: NatsKey = Field(None, description="PEM of its key, unless it is in the same file")
+    nats_creds: NatsCreds = Field(None, description="File of credentials: JWT and seed, nkey seed, or user:password")
+
+
+class _Observed(_OnBus):
+    """What edges and workers have in common."""
+
     tenant: Token = Field("default", description="First token of every subject; separates users of one broker")
     model: str = Field(
         "coco-ssdlite", description="Catalogue name (see `splitmesh models ls`) or path of an ONNX file"
@@ -129,7 +150,7 @@ class _Observed(Settings):
     threads: Threads = Field(1, description="Threads of the model runtime")
     cpu: Cpus = Field((), description="Pin this process to these CPUs; none: not pinned")
     span_log: UserPath | None = Field(None, description="Folder of the span log that `splitmesh why` reads")
-    otlp_endpoint: OtlpUrl | None = Field(None, description="OpenTelemetry collector, OTLP over HTTP")
+    otlp_endpoint: OtlpUrl | None = Field(None, description="OpenTelemetry collector: http(s):// or grpc(s):// URL")
     web_host: str = Field("127.0.0.1", min_length=1, description="Address of /metrics /healthz /readyz /status")
     ready_json: UserPath | None = Field(None, description="File to write (JSON) once ready: pid, name, web_port")
     drain_s: Seconds = Field(5.0, le=600, description="Longest time to finish what is in flight on shutdown")
@@ -159,6 +180,34 @@ class EdgeSettings(_Observed):
     trace_ratio: Ratio = Field(0.1, description="Share of frames traced; misses and resumed frames always are")
     web_port: Port = Field(9464, description="Port of the status pages; 0: any free one; off: none")
     uplink_budget_bps: BitsPerSecond = Field(0.0, description="Long-run uplink budget; 0: none")
+    power_budget_w: Watts = Field(0.0, description="Long-run budget of the whole device's power; 0: none")
+    power_idle_w: Watts = Field(3.0, description="What the device draws while frames come and no model runs")
+    power_active_w: Watts = Field(7.0, description="What it draws while a model runs")
+    radio_nj_per_bit: float = Field(438.0, ge=0, le=1e6, description="What it draws on top for each bit sent")
+    allow_experiments: bool = Field(False, description="Let commands make this edge's model runs slower")
+
+
+class AgentSettings(_OnBus):
+    """`splitmesh agent`: keeps an edge running for each camera of a box."""
+
+    section: ClassVar[str] = "agent"
+
+    name: Token = Field(
+        default_factory=lambda: host_token("box"), description="Name of this agent, unique on the broker"
+    )
+    streams: UserPath = Field(description="TOML file of the streams: [edge] is of all, [streams.NAME] of one")
+    changes: UserPath | None = Field(
+        None, description="File that keeps what commands started and stopped; default: beside the streams file"
+    )
+    tenant: Token = Field("default", description="First token of every subject; separates users of one broker")
+    allow_source: Annotated[Names, Option(metavar="PATTERN,…")] = Field(
+        (), description="Sources that commands may name beside those of the streams file; * is all but / and @"
+    )
+    max_streams: int = Field(16, ge=1, le=256, description="Streams at the same time; more are refused")
+    web_host: str = Field("127.0.0.1", min_length=1, description="Address of /metrics /healthz /readyz /status")
+    web_port: Port = Field(9467, description="Port of the status pages; 0: any free one; off: none")
+    ready_json: UserPath | None = Field(None, description="File to write (JSON) once ready: pid, name, web_port")
+    drain_s: Seconds = Field(10.0, le=600, description="Longest time that edges have to end before they are killed")
 
 
 class CloudSettings(_Observed):
@@ -167,7 +216,13 @@ class CloudSettings(_Observed):
     section: ClassVar[str] = "cloud"
 
     name: Token = Field(default_factory=_worker_name, description="Name of this worker, unique on the broker")
+    tenants: Tenants = Field(
+        (), description="Tenants to serve, with their quotas on this worker; default: `tenant` alone, without any"
+    )
     queue_limit: int = Field(64, ge=1, le=65_536, description="Requests that may wait; more are refused")
+    max_batch: int = Field(
+        8, ge=1, le=32, description="Requests that may run as one where that ends them sooner; 1: each by itself"
+    )
     heartbeat_ms: Milliseconds = Field(200.0, ge=10, le=60_000, description="Time between load reports")
     trace_ratio: Ratio = Field(0.1, description="Share of requests traced that bring no trace context")
     web_port: Port = Field(9465, description="Port of the status pages; 0: any free one; off: none")
@@ -208,7 +263,9 @@ class LabSettings(Settings):
     threads: Threads = Field(1, description="Threads of the model runtime, in the edge and in the worker each")
     uplink_budget_bps: BitsPerSecond = Field(0.0, description="Long-run uplink budget; 0: none")
     trace_ratio: Ratio = Field(1.0, description="Share of frames traced; misses and resumed frames always are")
-    web_port: Port = Field(0, description="Port of the live page; 0: any free one; off: none")
+    workers: int = Field(1, ge=1, le=8, description="How many workers; the first is the one that --kill-worker kills")
+    web_port: Port = Field(0, description="Port of the page; 0: any free one; off: no page and no gateway")
+    open_page: Annotated[bool, Option(flag="--open")] = Field(False, description="Open the page in a browser")
     no_video: bool = Field(False, description="Do not write the annotated video")
     quiet: bool = Field(False, description="No live view; only the summary at the end")
 
@@ -232,9 +289,67 @@ class LinkSettings(Settings):
         "first-byte", description="When the trace's clock begins: first traffic, at once, or SIGUSR1"
     )
     seed: int = Field(0, ge=0, description="Seed of the jitter")
+    commands: bool = Field(
+        False, description='Take commands from standard input, one a line: "bend FACTOR SECONDS" changes the rate'
+    )
     ready_json: UserPath | None = Field(None, description="File to write (JSON) once it listens: pid, name, port")
 
 
+class GatewaySettings(_OnBus):
+    """`splitmesh gateway`: the front door, for programs (gRPC) and for people (a page)."""
+
+    section: ClassVar[str] = "gateway"
+
+    name: Token = Field(
+        default_factory=lambda: host_token("gateway"), description="Name of this gateway, unique on the broker"
+    )
+    models: Names = Field(
+        ("coco-ssdlite",),
+        min_length=1,
+        description="Catalogue names or ONNX files of what is offered; first: default",
+    )
+    tokens: UserPath | None = Field(
+        None, description="TOML file of the tenants' tokens; none: everybody on this machine is let in as `tenant`"
+    )
+    tenant: Token = Field("default", description="Whose mesh is shown where no tokens are asked for")
+    grpc_host: str = Field("127.0.0.1", min_length=1, description="Address that gRPC listens on")
+    grpc_port: GrpcPort = Field(9470, description="Port of gRPC; 0: any free one")
+    web_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address of the page and of /metrics /healthz /readyz"
+    )
+    web_port: Port = Field(9466, description="Port of the page; 0: any free one; off: none")
+    tls_cert: UserPath | None = Field(None, description="PEM file of the certificate chain of gRPC and page")
+    tls_key: UserPath | None = Field(None, description="PEM file of the certificate's key")
+    client_ca: UserPath | None = Field(
+        None, description="PEM file of authorities: gRPC takes only clients with a certificate of theirs"
+    )
+    lab_control: bool = Field(
+        False, description="Offer on the page what only a lab can do to its mesh; `splitmesh lab` sets it"
+    )
+    budget_ms: DeadlineMs = Field(1000.0, description="Time for a frame that brings no budget of its own")
+    frames_in_flight: int = Field(8, ge=1, le=256, description="Frames of one call that may be under way")
+    total_in_flight: int = Field(
+        512, ge=1, le=65_536, description="Frames of all calls that may be under way; more are refused"
+    )
+    max_calls: int = Field(1024, ge=1, le=65_536, description="gRPC calls at the same time; more are refused")
+    max_message_bytes: ByteCount = Field(
+        8_000_000, ge=1000, le=64_000_000, description="Longest message that gRPC takes"
+    )
+    picture_threads: Threads = Field(2, description="Threads that decode and resize pictures")
+    keepalive_s: Seconds = Field(20.0, ge=1, le=3600, description="Silence after which a client is asked for a sign")
+    connection_age_s: OptionalSeconds = Field(
+        None, ge=1, description="Age at which a connection is ended, calls on it a minute later; default: never"
+    )
+    trace_ratio: Ratio = Field(0.1, description="Share of frames traced that bring no trace context")
+    span_log: UserPath | None = Field(None, description="Folder of the span log that `splitmesh why` reads")
+    otlp_endpoint: OtlpUrl | None = Field(None, description="OpenTelemetry collector: http(s):// or grpc(s):// URL")
+    ready_json: UserPath | None = Field(
+        None, description="File to write (JSON) once ready: pid, name, grpc_port, web_port"
+    )
+    drain_s: Seconds = Field(5.0, le=600, description="Longest time to finish what is in flight on shutdown")
+
+
 SECTIONS: dict[str, type[Settings]] = {
-    model.section: model for model in (EdgeSettings, CloudSettings, LabSettings, LinkSettings)
+    model.section: model
+    for model in (EdgeSettings, AgentSettings, CloudSettings, GatewaySettings, LabSettings, LinkSettings)
 }

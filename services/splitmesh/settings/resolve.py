@@ -62,12 +62,23 @@ def resolve(
     """
     given = gather(section, model, flags, config=config, environ=environ, cwd=cwd)
     given = _preset(section, given) | given
-    try:
-        settings = model(**{name: each.value for name, each in given.items()})
-    except ValidationError as exc:
-        raise _settings_error(exc, keys_of(model), given) from None
+    settings = checked(model, given)
     provenance = {name: given[name].origin if name in given else "default" for name in model.model_fields}
     return Resolved(settings, provenance)
+
+
+def checked(model: type[S], given: Mapping[str, Given]) -> S:
+    """Settings of `given` (by field) and defaults alone. Raises SettingsError for unknown keys and broken rules."""
+    keys = keys_of(model)
+    for name, each in given.items():
+        if name not in keys:
+            raise SettingsError(
+                f"{each.origin} has an unknown key {name}", key=f"{model.section}.{name}", advice=near(name, keys)
+            )
+    try:
+        return model(**{name: each.value for name, each in given.items()})
+    except ValidationError as exc:
+        raise _settings_error(exc, keys, given) from None
 
 
 def gather(

@@ -13,6 +13,7 @@ _BYTES = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30,
 }  # fmt: skip
 _BITS = {"bit": 1.0, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9, "bps": 1.0, "kbps": 1e3, "mbps": 1e6, "gbps": 1e9}
+_WATTS = {"": 1.0, "w": 1.0, "mw": 1e-3}
 _OUTAGE_RULE = 'must be LENGTH@START like "5s@20s", "/cut" behind it to reset connections too; several with commas'
 
 
@@ -50,6 +51,17 @@ def parse_seconds(value: object, *, bare: str = "s") -> float:
             raise ValueError(rule)
         total += number * _SECONDS[unit or bare]
     return _finite(total, rule)
+
+
+def parse_watts(value: object) -> float:
+    """Watts from "6W", "500mW" or a number. Raises ValueError."""
+    rule = 'must be a power like "6W", "500mW" or a number of watts'
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _finite(float(value), rule)
+    number, unit = _split(value, rule)
+    if unit.lower() not in _WATTS:
+        raise ValueError(rule)
+    return _finite(number * _WATTS[unit.lower()], rule)
 
 
 def parse_bytes(value: object) -> int:

@@ -42,6 +42,8 @@ class Device:
         self._running: Job | None = None
         self._spare: tuple[Job, Over] | None = None
         self._count = 0
+        self.used_ms = 0.0
+        """For which it has run anything."""
 
     def submit(self, *, expected_ms: float, needs_ms: float, urgent: bool = False) -> Job:
         self._give_way()
@@ -95,6 +97,7 @@ class Device:
         if job is not self._running:
             return
         self._running = None
+        self.used_ms += (self._engine.now_ns - job.started_ns) / 1e6
         if self._spare is not None and job is self._spare[0]:
             over, self._spare = self._spare[1], None
             over(job.needs_ms, True)

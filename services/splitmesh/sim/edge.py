@@ -80,6 +80,11 @@ class Edge:
         self._prepared_ns = 0
         """When the last frame that was captured is, or was, ready to be decided."""
 
+    @property
+    def device_ms(self) -> float:
+        """For which its device has run models so far."""
+        return self._device.used_ms
+
     def start(self) -> None:
         """Capture the first frame, when its time has come; the others follow."""
         if self._phase_ns:

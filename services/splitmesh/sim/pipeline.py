@@ -239,7 +239,7 @@ class Pipeline:
         now_ns, world = self._engine.now_ns, self._offers.world
         whole_ms = world.by_name["local"].edge_ms
         expected_ms = world.edge_ms(whole_ms)
-        if frame.unaudited is None or not self._audits.due(now_ns, expected_ms):
+        if frame.unaudited is None or not world.may_spare or not self._audits.due(now_ns, expected_ms):
             return
         if self._device.backlog_ms(now_ns) > 0:
             return
@@ -247,6 +247,7 @@ class Pipeline:
 
         def over(ran_ms: float, whole: bool) -> None:
             self._audits.spent(ran_ms)
+            self._offers.world.on_device_spare(ran_ms)
             if whole:
                 self._offers.world.on_audit(frame.sent, max(0.0, 1 - error), frame.motion)
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from splitmesh.frames.outcome import Outcome
+from splitmesh.policy.energy import PowerModel
 from splitmesh.sim.staleness import held_fidelity
 
 
@@ -72,11 +73,17 @@ class RunResult:
     outcomes: dict[str, int]
     span_s: float
     events: int
+    device_ms: float = 0.0
+    """For which the edge's device ran models."""
 
     @property
     def utilities(self) -> list[float]:
         """Per frame, hit × fidelity."""
         return [each.fidelity if each.hit else 0.0 for each in self.frames]
+
+    def average_w(self, model: PowerModel) -> float:
+        """Power drawn by the edge, W, if it is such a device."""
+        return model.average_w(self.device_ms, self.uplink_bytes, self.span_s)
 
     def figures(self, ageing: Sequence[float] | None = None) -> Figures:
         """ageing: per frame, how much the scene has aged until it, κ times what it has travelled; see Draws."""

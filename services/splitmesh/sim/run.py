@@ -43,4 +43,4 @@ def simulate(plan: SimPlan, policy: str | Policy, trace: LinkTrace, scenario: Sc
     frames = tuple(settled[seq] for seq in range(scenario.frames))
     uplink_bytes = edge.door.uplink_bytes if edge.door else 0
     span_s = scenario.frames * scenario.period_ns / 1e9
-    return RunResult(frames, uplink_bytes, edge.ledger.counts(), span_s, engine.events)
+    return RunResult(frames, uplink_bytes, edge.ledger.counts(), span_s, engine.events, edge.device_ms)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from splitmesh.policy.world import RemoteTimes
-from splitmesh.schedule.edf import EdfQueue
+from splitmesh.schedule.fair import FairQueue
 from splitmesh.schedule.service_time import ServiceTime
 from splitmesh.sim.engine import Engine
 from splitmesh.sim.open_streams import OpenStreams
@@ -46,7 +46,7 @@ class Worker:
         self._forget()
 
     def _forget(self) -> None:
-        self._queue: EdfQueue[Request] = EdfQueue(QUEUE_LIMIT, servers=self._scenario.slots)
+        self._queue: FairQueue[Request] = FairQueue(QUEUE_LIMIT, servers=self._scenario.slots)
         self._streams = OpenStreams()
 
     def lose(self) -> None:
@@ -106,7 +106,7 @@ class Worker:
             if request is None:
                 return
 
-    def _serve(self, request: Request, queue: EdfQueue[Request]) -> None:
+    def _serve(self, request: Request, queue: FairQueue[Request]) -> None:
         start_ns = self._engine.now_ns
         if request.part is not None and not self._streams.decodes(request.sender.number, request.part):
             queue.done(request.id)

@@ -16,6 +16,7 @@ from splitmesh.telemetry.spanrow import FRAME_ID, SpanRow, plain_attributes
 Attributes = Mapping[str, Any]
 Recorded = tuple[str, int, int, Attributes | None, int, int]
 """name, start_ns, end_ns, attributes, span id (0: any), parent span id (0: the trace's first span here)."""
+_LOW_64 = (1 << 64) - 1
 Take = Callable[["FrameTrace", list[Recorded]], None]
 
 
@@ -24,6 +25,7 @@ class FrameTrace:
 
     __slots__ = (
         "_always_logged",
+        "_always_taken",
         "_events",
         "_finished",
         "_kept",
@@ -37,6 +39,7 @@ class FrameTrace:
         "error",
         "frame_id",
         "head_sampled",
+        "owner",
         "start_ns",
     )
 
@@ -50,6 +53,7 @@ class FrameTrace:
         parent_id: int,
         head_sampled: bool,
         always_logged: bool,
+        always_taken: bool = False,
     ) -> None:
         self._take = take
         self._name = name
@@ -60,11 +64,14 @@ class FrameTrace:
         self._events: list[tuple[str, int, Attributes | None]] = []
         self._reserved: tuple[str, int] | None = None
         self._always_logged = always_logged
+        self._always_taken = always_taken or always_logged
         self._finished = False
         self._kept = False
         self.frame_id = frame_id
         self.start_ns = start_ns
         self.head_sampled = head_sampled
+        self.owner = ""
+        """Whose frame it is, where several may have one of that id."""
         self.error = ""
 
     @property
@@ -76,6 +83,11 @@ class FrameTrace:
     def kept(self) -> bool:
         """True once the trace has been finished and its spans will be exported."""
         return self._kept
+
+    @property
+    def logged(self) -> bool:
+        """True once the trace has been finished and its spans belong into the span log."""
+        return self._kept or (self._finished and self._always_logged)
 
     def span(self, name: str, start_ns: int, end_ns: int, attributes: Attributes | None = None) -> None:
         """Record a finished child span. After `finish`, a kept trace still takes late ones, a dropped one none."""
@@ -111,13 +123,17 @@ class FrameTrace:
             return self._kept
         self._finished = True
         self._kept = self.head_sampled or keep
-        if self._kept or self._always_logged:
+        if self._kept or self._always_taken:
             self.error = error
             first = {FRAME_ID: self.frame_id, **attributes} if attributes else {FRAME_ID: self.frame_id}
             self._spans.append((self._name, self.start_ns, end_ns, first, self._root_id, self._parent_id))
             self._take(self, self._spans)
         self._spans = []
         return self._kept
+
+    def keep(self) -> None:
+        """A finished trace is kept after all; what was handed over of it must be exported by who calls this."""
+        self._kept = self._kept or self._finished
 
     def rows(self, spans: list[Recorded], *, service: str, instance: str, offset_ns: int) -> list[SpanRow]:
         """Handed-over records as finished spans; `offset_ns` takes monotonic to Unix time."""
@@ -130,7 +146,7 @@ class FrameTrace:
         events = self._events if first else []
         return SpanRow(
             trace_id=self.trace_id,
-            span_id=f"{span_id or new_span_id():016x}",
+            span_id=f"{span_id or self._leaf_id(span):016x}",
             parent_id=f"{parent:016x}" if parent else None,
             name=name,
             service=service,
@@ -145,10 +161,15 @@ class FrameTrace:
             error=self.error if first else "",
         )
 
+    def _leaf_id(self, span: Recorded) -> int:
+        """The same whenever it is asked for: log, collector and whoever asks later are told one id."""
+        name, start_ns, end_ns, _, _, parent_id = span
+        return hash((self._root_id, name, start_ns, end_ns, parent_id)) & _LOW_64 or 1
+
     def _record(self, span: Recorded) -> None:
         if not self._finished:
             self._spans.append(span)
-        elif self._kept or self._always_logged:
+        elif self._kept or self._always_taken:
             self._take(self, [span])
 
 

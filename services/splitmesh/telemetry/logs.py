@@ -12,6 +12,8 @@ import sys
 import time
 from typing import Any, TextIO
 
+from splitmesh.telemetry.repeats import Repeats
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _URL_SECRET = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]+@", re.IGNORECASE)
 _QUERY_SECRET = re.compile(
@@ -22,9 +24,13 @@ _NOISY = ("numexpr", "opentelemetry", "urllib3", "uvicorn", "nats", "asyncio")
 
 
 def configure_logs(*, as_json: bool = False, level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Send this process's logs to `stream` (default stderr), replacing handlers set before."""
+    """Send this process's logs to `stream` (default stderr), replacing handlers set before.
+
+    Lines that repeat are thinned out: see `telemetry.repeats`.
+    """
     out = stream if stream is not None else sys.stderr
     handler = logging.StreamHandler(out)
+    handler.addFilter(Repeats())
     handler.setFormatter(JsonLines() if as_json else OneLiners(colour=out.isatty()))
     root = logging.getLogger()
     for old in list(root.handlers):

@@ -1,14 +1,11 @@
-"""Owns every metric that splitmesh exposes, and their label values. Names are `splitmesh_<noun>_<unit>`.
+"""Owns the metrics of edges and workers. Names are `splitmesh_<noun>_<unit>`.
 
-Label values are enums, or names that pass through a `BoundedNames`, so that no input can grow the number of series.
+Label values are those of `telemetry.labels`, so that no input can grow the number of series.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Mapping
-from enum import StrEnum
 from functools import cached_property
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -17,72 +14,36 @@ from splitmesh.frames.outcome import Outcome
 from splitmesh.frames.record import FrameRecord
 from splitmesh.policy.breaker import BreakerState
 from splitmesh.policy.point import Place
+from splitmesh.telemetry.labels import (
+    Asked,
+    BoundedNames,
+    PoolEvent,
+    Reconnected,
+    RequestOutcome,
+    Side,
+    TenantOutcome,
+    Told,
+)
+from splitmesh.telemetry.process import process_tasks, spans_dropped
+
+__all__ = [
+    "LATENCY_BUCKETS_S",
+    "STAGE_BUCKETS_S",
+    "Asked",
+    "BoundedNames",
+    "CloudMetrics",
+    "EdgeMetrics",
+    "Metrics",
+    "PoolEvent",
+    "Reconnected",
+    "RequestOutcome",
+    "Side",
+    "TenantOutcome",
+    "Told",
+]
 
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0)
 STAGE_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-
-
-class Side(StrEnum):
-    """Whose speed a γ describes."""
-
-    EDGE = "edge"
-    CLOUD = "cloud"
-
-
-class Reconnected(StrEnum):
-    """What came back."""
-
-    SOURCE = "source"
-    BROKER = "broker"
-
-
-class PoolEvent(StrEnum):
-    """Where a request of an edge went, and what became of the workers that it could go to."""
-
-    CHOSEN = "chosen"
-    """To the worker that was expected to answer soonest."""
-    QUEUE_GROUP = "queue-group"
-    """To whichever worker the broker picks: none was known, or the chosen one had gone."""
-    HOME = "home"
-    """To the worker that has its stream open."""
-    HEDGED = "hedged"
-    """A second time, to another worker."""
-    HEDGE_WON = "hedge-won"
-    EJECTED = "ejected"
-
-
-class RequestOutcome(StrEnum):
-    ANSWERED = "answered"
-    NACKED = "nacked"
-    CANCELLED = "cancelled"
-
-
-class BoundedNames:
-    """Passes the first `limit` distinct names; later ones become "other". Thread-safe."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._seen: set[str] = set()
-        self._lock = threading.Lock()
-
-    def __call__(self, name: str) -> str:
-        if name in self._seen:
-            return name
-        with self._lock:
-            if len(self._seen) >= self._limit:
-                return "other"
-            self._seen.add(name)
-            return name
-
-
-def _process_tasks(registry: CollectorRegistry) -> None:
-    """Count the tasks of the loop that this is called in, whenever somebody looks; 0 outside of one."""
-    tasks = Gauge("splitmesh_process_tasks", "asyncio tasks that have not ended", registry=registry)
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
 
 
 class EdgeMetrics:
@@ -111,6 +72,13 @@ class EdgeMetrics:
         self.uplink_backlog_bytes = Gauge("splitmesh_uplink_backlog_bytes", "Bytes not acknowledged", registry=r)
         self.breaker_state = Gauge("splitmesh_breaker_state", "1 for the breaker's state", ["state"], registry=r)
         self.gamma_ratio = Gauge("splitmesh_gamma_ratio", "Measured over profiled model time", ["side"], registry=r)
+        self.power_watts = Gauge("splitmesh_power_watts", "Predicted average power, by the power model", registry=r)
+        self._families = BoundedNames(32)
+        self.audits_total = Counter("splitmesh_audits", "Answers held against the whole model's", registry=r)
+        self._audits = 0
+        self.error_ratio = Gauge(
+            "splitmesh_error_ratio", "Error found in audits over the plan's", ["points", "content"], registry=r
+        )
         self.pool_events_total = Counter(
             "splitmesh_pool_events",
             "Requests by how their worker was chosen, second requests, workers ejected",
@@ -118,18 +86,28 @@ class EdgeMetrics:
             registry=r,
         )
         self._pool_events: dict[PoolEvent, int] = dict.fromkeys(PoolEvent, 0)
+        self.told_bytes_total = Counter(
+            "splitmesh_told_bytes", "Payloads that belong to no frame, by what they are", ["what"], registry=r
+        )
+        self.commands_total = Counter(
+            "splitmesh_commands", "Commands to this edge, by what became of them", ["result"], registry=r
+        )
         self.decode_errors_total = Counter("splitmesh_decode_errors", "Pictures not decodable", registry=r)
         self.reconnects_total = Counter("splitmesh_reconnects", "Connections made again", ["what"], registry=r)
         self.ring_dropped_frames_total = Counter(
             "splitmesh_ring_dropped_frames", "Frames dropped because the capture ring was full", registry=r
         )
         self.in_flight_frames = Gauge("splitmesh_in_flight_frames", "Frames captured and not settled", registry=r)
-        _process_tasks(r)
-        self.spans_dropped = Gauge("splitmesh_spans_dropped_spans", "Spans lost to a full or slow disk", registry=r)
+        process_tasks(r)
+        self.spans_dropped = spans_dropped(r)
         for outcome in Outcome:
             self.frames_total.labels(outcome.value)
         for event in PoolEvent:
             self.pool_events_total.labels(event.value)
+        for what in Told:
+            self.told_bytes_total.labels(what.value)
+        for result in Asked:
+            self.commands_total.labels(result.value)
         self.breaker(BreakerState.CLOSED)
 
     def settled(self, record: FrameRecord) -> None:
@@ -155,11 +133,25 @@ class EdgeMetrics:
         for each in BreakerState:
             self.breaker_state.labels(each.value).set(1 if each is state else 0)
 
+    def audited(self, audits: int, ratios: Mapping[str, Mapping[str, float]]) -> None:
+        """audits: of the whole run. ratios: as `policy.fidelity.ContentFidelity.ratios`."""
+        self.audits_total.inc(audits - self._audits)
+        self._audits = audits
+        for points, contents in ratios.items():
+            for content, ratio in contents.items():
+                self.error_ratio.labels(self._families(points), content).set(ratio)
+
     def pool(self, counts: Mapping[PoolEvent, int]) -> None:
         """`counts`: of the whole run; to be called from one thread."""
         for event in PoolEvent:
             self.pool_events_total.labels(event.value).inc(counts.get(event, 0) - self._pool_events[event])
             self._pool_events[event] = counts.get(event, 0)
+
+    def told(self, what: Told, size_bytes: int) -> None:
+        self.told_bytes_total.labels(what.value).inc(size_bytes)
+
+    def asked(self, result: Asked) -> None:
+        self.commands_total.labels(result.value).inc()
 
     def gamma(self, side: Side, ratio: float) -> None:
         self.gamma_ratio.labels(side.value).set(ratio)
@@ -193,7 +185,26 @@ class CloudMetrics:
         self.predicted_wait_seconds = Gauge(
             "splitmesh_predicted_wait_seconds", "Predicted wait of a request that arrives now", registry=r
         )
-        _process_tasks(r)
+        self._tenants = BoundedNames(64)
+        self.tenant_requests_total = Counter(
+            "splitmesh_tenant_requests", "Requests of a tenant, by how they ended", ["tenant", "outcome"], registry=r
+        )
+        self.tenant_compute_seconds_total = Counter(
+            "splitmesh_tenant_compute_seconds", "Time of slots that served a tenant", ["tenant"], registry=r
+        )
+        self.tenant_predicted_wait_seconds = Gauge(
+            "splitmesh_tenant_predicted_wait_seconds",
+            "Predicted wait of a tenant's next request, for its turn and its quotas",
+            ["tenant"],
+            registry=r,
+        )
+        self._told: dict[str, tuple[dict[TenantOutcome, int], float]] = {}
+        self._answered: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        process_tasks(r)
+        self.spans_dropped = spans_dropped(r)
+        self.span_requests_total = Counter(
+            "splitmesh_span_requests", "Questions for a frame's spans, by what became of them", ["result"], registry=r
+        )
         self.heartbeats_total = Counter("splitmesh_heartbeats", "Heartbeats published", registry=r)
         self.reconnects_total = Counter("splitmesh_reconnects", "Connections made again", ["what"], registry=r)
 
@@ -203,10 +214,14 @@ class CloudMetrics:
         """Count an answered request. `cut` "" means the whole model."""
         exemplar = {"trace_id": trace_id} if trace_id else None
         labels = (self._models(model), self._cuts(cut or "whole"))
-        self.requests_total.labels(*labels, RequestOutcome.ANSWERED.value).inc()
+        if labels not in self._answered:  # to look labels up costs more than to count
+            requests = self.requests_total.labels(*labels, RequestOutcome.ANSWERED.value)
+            self._answered[labels] = requests, self.service_seconds.labels(*labels)
+        requests, service = self._answered[labels]
+        requests.inc()
         self.queue_seconds.observe(queue_s, exemplar)
         self.decode_seconds.observe(decode_s, exemplar)
-        self.service_seconds.labels(*labels).observe(service_s, exemplar)
+        service.observe(service_s, exemplar)
 
     def nacked(self, *, model: str, cut: str, code: str) -> None:
         """Count a refusal; `code` is a NackCode's name or value ("overloaded")."""
@@ -218,6 +233,22 @@ class CloudMetrics:
         self.requests_total.labels(
             self._models(model), self._cuts(cut or "whole"), RequestOutcome.CANCELLED.value
         ).inc()
+
+    def spans_asked(self, result: Asked) -> None:
+        self.span_requests_total.labels(result.value).inc()
+
+    def tenant(
+        self, tenant: str, *, counts: Mapping[TenantOutcome, int], compute_s: float, predicted_wait_s: float
+    ) -> None:
+        """`counts` of its requests and `compute_s` of slots that served it: of the whole run; from one thread."""
+        name = self._tenants(tenant)
+        before, before_s = self._told.get(tenant, ({}, 0.0))
+        for outcome in TenantOutcome:
+            added = counts.get(outcome, 0) - before.get(outcome, 0)
+            self.tenant_requests_total.labels(name, outcome.value).inc(added)
+        self.tenant_compute_seconds_total.labels(name).inc(compute_s - before_s)
+        self.tenant_predicted_wait_seconds.labels(name).set(predicted_wait_s)
+        self._told[tenant] = dict(counts), compute_s
 
     def load(self, *, queue_depth: int, predicted_wait_s: float) -> None:
         self.queue_depth_requests.set(queue_depth)

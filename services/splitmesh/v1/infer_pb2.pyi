@@ -67,6 +67,8 @@ class _NackCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NackCode.Val
     """The payload builds on a frame that this worker does not hold: the next one must stand on its own."""
     NACK_CODE_NEED_TABLE: _NackCode.ValueType  # 9
     """The payload was coded with a calibration table that this worker does not hold."""
+    NACK_CODE_QUOTA: _NackCode.ValueType  # 10
+    """The tenant has used up what it may ask of this worker for now."""
 
 class NackCode(_NackCode, metaclass=_NackCodeEnumTypeWrapper): ...
 
@@ -89,6 +91,8 @@ NACK_CODE_NEED_KEYFRAME: NackCode.ValueType  # 8
 """The payload builds on a frame that this worker does not hold: the next one must stand on its own."""
 NACK_CODE_NEED_TABLE: NackCode.ValueType  # 9
 """The payload was coded with a calibration table that this worker does not hold."""
+NACK_CODE_QUOTA: NackCode.ValueType  # 10
+"""The tenant has used up what it may ask of this worker for now."""
 Global___NackCode: _TypeAlias = NackCode  # noqa: Y015
 
 @_typing.final

@@ -1,5 +1,7 @@
 """Owns the status pages: GET /metrics /healthz /readyz /status, inside the caller's event loop. Takes no signals.
 
+A process that has a page of its own gives it along: it is served on the same port, below everything else.
+
 `/metrics` speaks the Prometheus text format, and OpenMetrics (with exemplars) to those who accept it.
 """
 
@@ -11,6 +13,7 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -20,7 +23,8 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
 
 from splitmesh.errors import SettingsError
 
@@ -28,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 _STOP_TIMEOUT_S = 3.0
 _KEEP_ALIVE_S = 5
+_MAX_WEBSOCKET_BYTES = 64 * 1024
 
 
 class StatusServer:
@@ -42,14 +47,21 @@ class StatusServer:
         status: Callable[[], dict[str, Any]],
         ready: Callable[[], tuple[bool, str]],
         setting: str = "web_port",
+        page: ASGIApp | None = None,
+        tls: tuple[Path, Path] | None = None,
     ) -> None:
-        """`port` 0: any free one. `ready` gives (is ready, why not). `setting` is named when the port is taken."""
+        """`port` 0: any free one. `ready` gives (is ready, why not). `setting` is named when the port is taken.
+
+        `page` gets every other path, WebSockets too. `tls`: PEM files of the certificate chain and of its key.
+        """
         self._host = host
         self._asked_port = port
         self._registry = registry
         self._status = status
         self._ready = ready
         self._setting = setting
+        self._page = page
+        self._tls = tls
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -62,7 +74,8 @@ class StatusServer:
     @property
     def url(self) -> str:
         host = "127.0.0.1" if self._host in ("0.0.0.0", "::", "") else self._host
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "https" if self._tls else "http"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     async def start(self) -> None:
         """Listen and accept. Raises SettingsError when the address can't be had."""
@@ -72,7 +85,11 @@ class StatusServer:
             log_config=None,
             access_log=False,
             lifespan="off",
-            ws="none",
+            ws="none" if self._page is None else "websockets-sansio",
+            ws_max_size=_MAX_WEBSOCKET_BYTES,
+            ws_per_message_deflate=False,  # pictures don't shrink, and trying costs more than the rest
+            ssl_certfile=self._tls[0] if self._tls else None,
+            ssl_keyfile=self._tls[1] if self._tls else None,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=1,
             server_header=False,
@@ -102,16 +119,14 @@ class StatusServer:
             self._socket.close()
 
     def _app(self) -> Starlette:
-        return Starlette(
-            routes=[
-                Route("/", self._index),
-                Route("/metrics", self._metrics),
-                Route("/healthz", self._healthz),
-                Route("/readyz", self._readyz),
-                Route("/status", self._status_page),
-            ],
-            exception_handlers={Exception: _failed},
-        )
+        routes: list[BaseRoute] = [
+            Route("/metrics", self._metrics),
+            Route("/healthz", self._healthz),
+            Route("/readyz", self._readyz),
+            Route("/status", self._status_page),
+            Route("/", self._index) if self._page is None else Mount("/", self._page),
+        ]
+        return Starlette(routes=routes, exception_handlers={Exception: _failed})
 
     async def _index(self, _: Request) -> Response:
         return JSONResponse({"pages": ["/status", "/metrics", "/healthz", "/readyz"]})

@@ -9,6 +9,8 @@ from splitmesh.errors import WireError
 MAX_ID_CHARS = 128
 MAX_US = 86_400_000_000
 """A day: no honest duration on the wire is longer."""
+MAX_SEQ = 10**18 - 1
+"""Of a frame in its stream: the last part of a frame id has at most 18 digits."""
 
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -13,7 +13,7 @@ from splitmesh.errors import WireError
 from splitmesh.frames.answer import Answer
 from splitmesh.v1 import infer_pb2 as pb
 from splitmesh.wire.answers import answer_from_pb, answer_to_pb
-from splitmesh.wire.checks import MAX_US, check_id, check_range, check_sha256, check_size, check_text
+from splitmesh.wire.checks import MAX_SEQ, MAX_US, check_id, check_range, check_sha256, check_size, check_text
 from splitmesh.wire.packing import pack, parse
 from splitmesh.wire.subjects import check_token
 
@@ -36,6 +36,7 @@ class NackCode(IntEnum):
     CANCELLED = 7
     NEED_KEYFRAME = 8
     NEED_TABLE = 9
+    QUOTA = 10
 
     @property
     def label(self) -> str:
@@ -93,7 +94,7 @@ class InferReply:
 
     def __post_init__(self) -> None:
         if self.seq is not None:
-            check_range(self.seq, field="seq", high=2**63 - 1)
+            check_range(self.seq, field="seq", high=MAX_SEQ)
         elif self.frame_id or not isinstance(self.outcome, Nack):
             check_id(self.frame_id, field="frame_id")
         check_token(self.worker_id, field="worker_id")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from splitmesh.errors import WireError
 from splitmesh.v1 import infer_pb2 as pb
-from splitmesh.wire.checks import check_id, check_range, check_sha256, check_size
+from splitmesh.wire.checks import MAX_SEQ, check_id, check_range, check_sha256, check_size
 from splitmesh.wire.headers import budget_us as header_budget_us
 from splitmesh.wire.headers import check_budget_us, trace_bytes, trace_text
 from splitmesh.wire.headers import traceparent as header_traceparent
@@ -23,7 +23,6 @@ from splitmesh.wire.subjects import check_token
 MAX_PAYLOAD_BYTES = 1_000_000
 """Of one request, or of one table: fits a broker limit of 1 MiB together with ids."""
 MAX_STREAM = 2**32 - 1
-MAX_SEQ = 2**63 - 1
 
 _NUMBERED = re.compile(r"(.+)\.([0-9]{1,18})")
 

@@ -8,11 +8,13 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from splitmesh.errors import OutputError
+from splitmesh.errors import OutputError, SettingsError
+from splitmesh.lab.link.bend import parse_command
 from splitmesh.lab.link.relay import Relay
 from splitmesh.provision.link.presets import load_link
 from splitmesh.settings.model import LinkSettings
@@ -51,11 +53,44 @@ async def _serve(settings: LinkSettings) -> None:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGUSR1, relay.begin)
         try:
-            announce_ready(settings.ready_json, name="link", pid=os.getpid(), port=relay.port)
-            _log.info("port %d leads to %s; %s", relay.port, settings.target, trace.describe())
-            await stop.wait()
+            async with _commanded(relay) if settings.commands else contextlib.nullcontext():
+                announce_ready(settings.ready_json, name="link", pid=os.getpid(), port=relay.port)
+                _log.info("port %d leads to %s; %s", relay.port, settings.target, trace.describe())
+                await stop.wait()
         finally:
             await relay.stop()
+
+
+@contextlib.asynccontextmanager
+async def _commanded(relay: Relay) -> AsyncIterator[None]:
+    """While open, `relay` does what standard input says. Raises SettingsError: nobody can write to that."""
+    reader = asyncio.StreamReader()
+    try:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+        )
+    except ValueError as exc:
+        advice = "give it a pipe or a terminal"
+        raise SettingsError("standard input can't be listened to", key="commands", advice=advice) from exc
+    obeying = asyncio.create_task(_obey(relay, reader), name="link: commands")
+    try:
+        yield
+    finally:
+        obeying.cancel()
+        await asyncio.gather(obeying, return_exceptions=True)
+        transport.close()
+
+
+async def _obey(relay: Relay, reader: asyncio.StreamReader) -> None:
+    """Until there are no more lines."""
+    while line := await reader.readline():
+        try:
+            factor, length_s = parse_command(line.decode("utf-8", "replace"))
+        except SettingsError as exc:
+            _log.warning("%s", exc)
+            continue
+        relay.bend(factor, length_s)
+        _log.info("bent: %g times the rate for %g s", factor, length_s)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from collections import deque
 from typing import Final, NamedTuple, Protocol
 
 from splitmesh.lab.link.shaper import NEVER_NS, SEGMENT_BYTES, Cell, Shaper
+from splitmesh.provision.link.trace import LinkTrace
 
 _EARLY_NS: Final = 200_000
 """What is due this soon goes out now: a timer of the event loop is no finer."""
@@ -85,20 +86,13 @@ class Lane:
 
     def begin(self, at_ns: int) -> None:
         """Second 0 of the trace is at `at_ns`; what is queued is timed anew."""
-        now_ns = time.monotonic_ns()
-        waiting = [piece for piece in self._transit if piece.cell.finish_ns > now_ns]
-        self._transit = deque(piece for piece in self._transit if piece.cell.finish_ns <= now_ns)
-        self._disarm()
         self.shaper.begin(at_ns)
-        self.shaper.clear(now_ns, last_exit_ns=self._transit[-1].cell.exit_ns if self._transit else 0)
-        for _, outlet, data in waiting:
-            if data is None:
-                self._transit.append(_Piece(self.shaper.follow(now_ns=now_ns), outlet, None))
-            else:
-                self._send(data, outlet, now_ns)
-        self._arm()
-        if self.full:
-            self._resume_at(now_ns)
+        self._time_anew()
+
+    def follow(self, trace: LinkTrace) -> None:
+        """From now on the link is as `trace`; what is queued is timed anew."""
+        self.shaper.trace = trace
+        self._time_anew()
 
     def end(self, outlet: Outlet) -> None:
         """Tell `outlet` that its stream ended, once all that was taken before is through."""
@@ -117,6 +111,21 @@ class Lane:
         self._disarm()
         self._transit.clear()
         self._inlets.clear()
+
+    def _time_anew(self) -> None:
+        now_ns = time.monotonic_ns()
+        waiting = [piece for piece in self._transit if piece.cell.finish_ns > now_ns]
+        self._transit = deque(piece for piece in self._transit if piece.cell.finish_ns <= now_ns)
+        self._disarm()
+        self.shaper.clear(now_ns, last_exit_ns=self._transit[-1].cell.exit_ns if self._transit else 0)
+        for _, outlet, data in waiting:
+            if data is None:
+                self._transit.append(_Piece(self.shaper.follow(now_ns=now_ns), outlet, None))
+            else:
+                self._send(data, outlet, now_ns)
+        self._arm()
+        if self.full:
+            self._resume_at(now_ns)
 
     def _send(self, data: memoryview, outlet: Outlet, now_ns: int) -> None:
         at = 0

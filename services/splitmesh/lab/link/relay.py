@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from splitmesh.errors import SettingsError
+from splitmesh.lab.link.bend import Bend, bent
 from splitmesh.lab.link.lane import Lane
 from splitmesh.lab.link.series import Seconds
 from splitmesh.lab.link.shaper import Shaper
@@ -100,6 +101,14 @@ class Relay:
         self._timers = [
             loop.call_at(at_ns / 1e9 + outage.start_s, self._cut) for outage in self.trace.outages if outage.cut
         ]
+
+    def bend(self, factor: float, length_s: float) -> None:
+        """The uplink carries `factor` times its trace for `length_s` from now on, or from when the trace begins.
+
+        The other direction stays as it is.
+        """
+        self.trace = bent(self.trace, Bend(self._shapers[0].trace_s(time.monotonic_ns()), length_s, factor))
+        self.up.follow(self.trace)
 
     async def stop(self) -> None:
         """Close everything at once; what is on its way is lost. Idempotent."""

@@ -2,7 +2,8 @@
 
 Pure: times come in as numbers. The link is one FIFO of bounded size that is served at the trace's rate, then a
 delay line that keeps the order. Capacity that nobody asks for is lost, as on a real link. Because service depends on
-nothing but the trace and the order, a piece's exit is known the moment it is taken in.
+nothing but the trace and the order, a piece's exit is known the moment it is taken in; whoever changes the trace
+must `clear` what is queued and take it again.
 
 The queue never drops: it is filled from TCP sockets, and a relay can't drop a byte of a TCP stream and keep the
 stream. A full queue stops reading, which the sender sees as its own socket filling up: bufferbloat without loss.

@@ -1,0 +1,19 @@
+from splitmesh.policy.moment import Moment
+from splitmesh.policy.numeric.values import F64, Chances, Costs, Course, Payload, Terms, Valued
+from splitmesh.policy.point import OperatingPoint
+
+def within(predicted_ms: list[float], chances: Chances, /) -> list[float]: ...
+def payloads(
+    points: list[OperatingPoint],
+    sizes: list[float],
+    fidelities: list[float] | None,
+    now: Moment,
+    terms: Terms,
+    /,
+) -> list[Payload]: ...
+def answers(
+    asked: list[tuple[OperatingPoint, Payload]], backlogs_ms: list[float], chances: Chances, /
+) -> list[Valued]: ...
+def course(backlog: float, course: Course, /) -> float: ...
+def charged(valued: list[Valued], device_ms: list[float], costs: Costs, behind: Course | None, /) -> list[Valued]: ...
+def around(x: float, y: float, audits: F64, /) -> tuple[float, float]: ...
