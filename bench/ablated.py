@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from splitmesh.policy import adaptive, sending, world, worth
 from splitmesh.policy.adaptive import Adaptive
 from splitmesh.policy.audit import AuditSchedule
@@ -21,15 +23,16 @@ from splitmesh.policy.breaker import Breaker
 from splitmesh.policy.decision import Forecast
 from splitmesh.policy.estimators import LatenessEstimator
 from splitmesh.policy.fallback import Fallback, FallbackChoice
-from splitmesh.policy.frames_behind import FramesBehind
 from splitmesh.policy.hold import Hold
 from splitmesh.policy.link import LinkEstimator
+from splitmesh.policy.numeric.values import Chances, Payload
 from splitmesh.policy.payloads import Payloads
 from splitmesh.policy.point import OperatingPoint
 from splitmesh.policy.probe import ProbeSchedule
-from splitmesh.policy.sending import Payload, Sending
+from splitmesh.policy.sending import Sending
 from splitmesh.policy.track_fidelity import TrackFidelity
 from splitmesh.policy.world import World
+from splitmesh.policy.worth import Worth
 from splitmesh.sim import pipeline
 from splitmesh.sim.engine import Process
 from splitmesh.sim.frame import Frame
@@ -136,19 +139,17 @@ def _sent_as_calibrated(self: Payloads, *given: Any, **named: Any) -> None:
 # -- what a point is worth ----------------------------------------------------------------------------------------
 
 
-def _certain(self: LatenessEstimator, predicted_ms: Sequence[float], budget_ms: float, now_ns: int) -> list[float]:
-    return [float(each <= budget_ms) for each in predicted_ms]
+def _step(self: LatenessEstimator, budget_ms: float, now_ns: int) -> Chances:
+    """Surely in time up to the budget, surely late beyond it."""
+    nobody = np.zeros(0)
+    return Chances(budget_ms, 1.0, 1.0, 1.0, 1.0, 1e300, math.nextafter(1.0, math.inf), 1.0, nobody, nobody)
 
 
-def _one_certain(self: LatenessEstimator, predicted_ms: float, budget_ms: float, now_ns: int) -> float:
-    return float(predicted_ms <= budget_ms)
-
-
-def _momentary(self: Sending, points: Sequence[OperatingPoint]) -> list[Payload]:
+def _momentary(self: Sending, points: list[OperatingPoint]) -> list[Payload]:
     return self._single(points)
 
 
-def _key_alone(self: Sending, point: OperatingPoint, frames: float, first: float, lasts: float) -> float:
+def _key_alone(self: Sending, key: object, frames: float, first: float, lasts: float) -> float:
     return first
 
 
@@ -199,11 +200,6 @@ _NO_RESUME = (
 _NO_TAIL = (*_NO_RESUME, Swap(World, "__init__", _knows_no_tail))
 
 
-_CERTAIN = (
-    Swap(LatenessEstimator, "all_within", _certain),
-    Swap(LatenessEstimator, "p_within", _one_certain),
-)
-
 EDGE_KNOWN: Final = "device: γ's error"
 """The one part that is taken out by what only the scenario knows."""
 PARTS: Final[dict[str, Part]] = {
@@ -224,13 +220,13 @@ PARTS: Final[dict[str, Part]] = {
     "worker: wait": Part("0", (Swap(world, "_WAIT_WEIGHT", 0.0),)),
     "payloads: sizes": Part("as calibrated", (Swap(Payloads, "on_sent", _sent_as_calibrated),)),
     "payloads: a key's life": Part(f"{_LIFE_FRAMES:g} frames", _returns(Payloads, "key_life_frames", _LIFE_FRAMES)),
-    "lateness": Part("a step at the prediction", _CERTAIN),
+    "lateness": Part("a step at the prediction", (Swap(LatenessEstimator, "chances", _step),)),
     "fidelity: audits": Part("as planned", _returns(AuditSchedule, "due", False)),
     "tracker: audits": Part("κ of the plan", _returns(TrackFidelity, "audit", None)),
     "resume from the cut": Part("tracked", _NO_RESUME),
     "resume: only cuts whose tail fits": Part("tracked, any cut", _NO_TAIL),
     "resume: weighed": Part("always at the timer", (Swap(pipeline, "choose_fallback", _resumes),)),
-    "price: frames behind": Part("0", _returns(FramesBehind, "lost", 0.0)),
+    "price: frames behind": Part("0", _returns(Worth, "_behind_after", None)),
     "price: queue of the device": Part("0", (Swap(worth, "_DEVICE_PRICE", 0.0),)),
     "price: queue of the link": Part("0", (Swap(worth, "_LINK_PRICE", 0.0),)),
     "price: own length": Part("0", (Swap(worth, "OWN_PRICE", 0.0), Swap(sending, "OWN_PRICE", 0.0))),
@@ -241,7 +237,6 @@ PARTS: Final[dict[str, Part]] = {
     "streams: keys in parts": Part("whole", (Swap(sending, "part_of_key", _whole),)),
     "streams: one key at a time": Part("any number", _returns(Adaptive, "_awaited", False)),
     "hysteresis": Part("the best each time", (Swap(Hold, "choose", _best_each_time),)),
-    "price: switch": Part("0", (Swap(sending, "_SWITCH_COST", 0.0),)),
     "probes": Part("none", _returns(ProbeSchedule, "due", False)),
     "breaker": Part("never opens", _returns(Breaker, "_open", None)),
 }

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from splitmesh.schedule.choice import CREDITS, SILENT_NS, WorkerChoice
-from splitmesh.schedule.edf import EdfQueue
 from splitmesh.schedule.ejection import Ejection
+from splitmesh.schedule.fair import FairQueue
 from splitmesh.schedule.service_time import ServiceTime
 from splitmesh.sim.engine import Engine
 
@@ -82,7 +82,7 @@ class Server:
         self._engine = engine
         self._speed = speed
         self._reply = reply
-        self._queue: EdfQueue[Asked] = EdfQueue(64)
+        self._queue: FairQueue[Asked] = FairQueue(64)
         self._taken = ServiceTime(round(SERVICE_MS / speed * MS))
         self._held: list[Callable[[], None]] = []
 

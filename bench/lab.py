@@ -85,7 +85,7 @@ def run_once(policy: str, seed: int, arguments: argparse.Namespace) -> dict[str,
         out = Path(folder) / "summary.json"
         command = [
             sys.executable, "-m", "splitmesh.cli.main", "lab", "--config", os.devnull, "--no-video", "--quiet",
-            "--policy", policy, "--duration", f"{arguments.duration:g}s", "--seed", str(seed),
+            "--web-port", "off", "--policy", policy, "--duration", f"{arguments.duration:g}s", "--seed", str(seed),
             "--out", f"{folder}/run", "--json", str(out), *passed_on(arguments),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=arguments.duration + SPARE_S)

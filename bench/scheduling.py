@@ -22,7 +22,6 @@ from typing import Any
 from bench.scheduling_rules import RULES, ByUrgency, Edf, Fair
 from bench.scheduling_traces import KINDS, MEAN_MS, MS, SECOND, Ended, Job, serve, sources, trace
 
-from splitmesh.schedule.edf import EdfQueue
 from splitmesh.schedule.fair import FairQueue
 from splitmesh.schedule.tenants import Quotas, Tenant
 
@@ -99,23 +98,23 @@ def attack(kind: str, duration_s: float, seeds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def cost(tenants: int, waiting: int, *, fair: bool) -> dict[str, Any]:
+def cost(tenants: int, waiting: int) -> dict[str, Any]:
     """µs of a push and of a pop in a queue in which `waiting` jobs wait; medians."""
     rng = random.Random(waiting)
-    queue: FairQueue[int] | EdfQueue[int] = FairQueue(waiting + 1) if fair else EdfQueue(waiting + 1)
+    queue: FairQueue[int] = FairQueue(waiting + 1)
     pushes, pops = [], []
     for number in range(waiting + 500):
-        of: dict[str, Any] = {"tenant": f"t{number % tenants}"} if fair else {}
+        times = {"cost_ns": round(MEAN_MS * MS), "now_ns": 0}
         deadline_ns = rng.randint(2 * waiting, 20 * waiting) * round(MEAN_MS * MS)
         begun_ns = time.perf_counter_ns()
-        queue.push(f"{number}", number, deadline_ns=deadline_ns, cost_ns=round(MEAN_MS * MS), now_ns=0, **of)
+        queue.push(f"{number}", number, tenant=f"t{number % tenants}", deadline_ns=deadline_ns, **times)
         pushed_ns = time.perf_counter_ns()
         if number >= waiting:
             item, _ = queue.pop(0)
             pops.append((time.perf_counter_ns() - pushed_ns) / 1e3)
             pushes.append((pushed_ns - begun_ns) / 1e3)
             queue.done(f"{item}")
-    what = {"queue": "fair" if fair else "EDF", "tenants": tenants, "waiting": waiting}
+    what = {"tenants": tenants, "waiting": waiting}
     return {**what, "push_us": round(statistics.median(pushes), 1), "pop_us": round(statistics.median(pops), 1)}
 
 
@@ -156,7 +155,7 @@ def main() -> None:
     for row in attacks:
         told = ", ".join(f"p99 {row[when]['p99_ms']} ms, hit {row[when]['hit']}" for when in ("calm", "attacked"))
         print(f"{row['kind']}, {row['rule']}: {told}", flush=True)
-    costs = [cost(*size, fair=fair) for fair in (False, True) for size in WAITING if fair or size[0] == 1]
+    costs = [cost(*size) for size in WAITING]
     report = {
         "seconds": arguments.seconds,
         "seeds": arguments.seeds,

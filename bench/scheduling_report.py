@@ -52,7 +52,7 @@ def attacked(report: dict[str, Any]) -> Table:
 
 def costs(report: dict[str, Any]) -> Table:
     rows: list[Sequence[str]] = [
-        (row["queue"], str(row["tenants"]), str(row["waiting"]), f"{row['push_us']:.0f}", f"{row['pop_us']:.0f}")
+        (str(row["tenants"]), str(row["waiting"]), f"{row['push_us']:.0f}", f"{row['pop_us']:.0f}")
         for row in report["cost"]
     ]
-    return ("queue", "tenants", "waiting", "push µs", "pop µs"), rows
+    return ("tenants", "waiting", "push µs", "pop µs"), rows

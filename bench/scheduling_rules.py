@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from bench.scheduling_traces import MEAN_MS, MS, Job
 
-from splitmesh.schedule.edf import EdfQueue
 from splitmesh.schedule.fair import FairQueue
 from splitmesh.schedule.service_time import ServiceTime
 from splitmesh.schedule.tenants import Quotas, Ticket
@@ -45,17 +44,20 @@ class ByUrgency:
 
 
 class Edf:
-    """`schedule/edf.py` as a worker drives it: service times learnt as they come."""
+    """`schedule/fair.py` for a single tenant, whoever sends: service times learnt as they come."""
 
     def __init__(self, servers: int) -> None:
-        self._queue: EdfQueue[Job] = EdfQueue(LIMIT, servers=servers)
+        self._queue: FairQueue[Job] = FairQueue(LIMIT, servers=servers)
         self._times = ServiceTime(round(MEAN_MS * MS))
         self._begun: dict[int, int] = {}
 
     def push(self, job: Job, now_ns: int) -> bool:
         cost_ns, slack_ns = self._times.mean_ns(now_ns), self._times.slack_ns(now_ns)
-        times = {"deadline_ns": job.deadline_ns, "cost_ns": cost_ns, "slack_ns": slack_ns, "now_ns": now_ns}
-        return self._queue.push(f"{job.number}", job, **times) is None
+        deadline_ns, name = job.deadline_ns, f"{job.number}"
+        refusal = self._queue.push(
+            name, job, deadline_ns=deadline_ns, cost_ns=cost_ns, slack_ns=slack_ns, now_ns=now_ns
+        )
+        return refusal is None
 
     def pop(self, now_ns: int) -> tuple[Job | None, list[Job]]:
         job, dropped = self._queue.pop(now_ns)

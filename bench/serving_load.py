@@ -96,8 +96,10 @@ async def opened(caller: Caller, *, rate: float, warm_s: float, seconds: float, 
 
 async def measure(order: dict[str, Any]) -> dict[str, Any]:
     """One run. order: "caller" (see open_caller), "bodies" (a file), "warm_s", "seconds", and either "clients" or
-    "rate" with "seed" and perhaps "budget_us".
+    "rate" with "seed" and perhaps "budget_us". Or "together": several such orders, at the same time.
     """
+    if "together" in order:
+        return {"together": await asyncio.gather(*(measure(each) for each in order["together"]))}
     caller = await open_caller(order["caller"], read_bodies(Path(order["bodies"])))
     cpu_s = time.process_time()
     if "clients" in order:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -119,9 +119,20 @@ async def peer_server(peer: str, python: Path, env: dict[str, str], store: Path)
 
 @contextlib.asynccontextmanager
 async def mesh_server(
-    bundle: Bundle, cut: str, env: dict[str, str], store: Path, *, workers: int, threads: int
+    bundle: Bundle,
+    cut: str,
+    env: dict[str, str],
+    store: Path,
+    *,
+    workers: int,
+    threads: int,
+    tenant: str = "default",
+    more: Sequence[str] = (),
 ) -> AsyncIterator[Server]:
-    """`splitmesh cloud`, `workers` times with `threads` each, on a broker of its own."""
+    """`splitmesh cloud`, `workers` times with `threads` each and `more` arguments, on a broker of its own.
+
+    tenant: as whom it is called.
+    """
     async with contextlib.AsyncExitStack() as stack:
         broker = await stack.enter_async_context(EmbeddedServer(store=store))
         pids, subjects = [], []
@@ -130,10 +141,10 @@ async def mesh_server(
             command = [
                 sys.executable, "-m", "splitmesh.cli.main", "cloud", "--config", os.devnull, "--nats-url", broker.url,
                 "--name", name, "--plan", str(bundle.folder), "--threads", str(threads), "--queue-limit", "1024",
-                "--web-port", "off",
+                "--web-port", "off", *more,
             ]  # fmt: skip
             pids.append(stack.enter_context(_process(command, env, store / f"{name}.log")))
-            subjects.append(f"sm.v1.default.worker.{name}")
+            subjects.append(f"sm.v1.{tenant}.worker.{name}")
         facts = {"model": bundle.manifest.name, "sha256": bundle.sha256, "cut": cut, "subjects": subjects}
         for each in subjects:
             await _answers({"kind": "mesh", "ports": [broker.port], **facts, "subjects": [each]}, store)

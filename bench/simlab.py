@@ -96,6 +96,7 @@ def lab_settings(link: str, policy: str, arguments: argparse.Namespace) -> LabSe
         "out": arguments.work / f"{link}-{policy}".replace("/", "-").replace(":", "-"),
         "no_video": True,
         "quiet": True,
+        "web_port": None,
     }
     return resolve("lab", LabSettings, flags, config=Path(os.devnull), environ={}).settings
 
