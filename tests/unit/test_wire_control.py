@@ -18,7 +18,7 @@ from splitmesh.frames.record import FrameRecord
 from splitmesh.policy.decision import Forecast as Foreseen
 from splitmesh.policy.point import OperatingPoint, Place
 from splitmesh.v1 import control_pb2 as pb
-from splitmesh.wire import control
+from splitmesh.wire import control, control_parts
 from splitmesh.wire.answers import answer_from_pb
 from splitmesh.wire.control import BadField, command_from, frames_from, preview_from, reply_from, spans_from
 from splitmesh.wire.frame_reports import forecast, frame_report, point_reports, record_of
@@ -233,7 +233,7 @@ def test_spans_are_bounded(changes: dict[str, Any], field: str) -> None:
 
 def test_there_are_only_so_many_spans() -> None:
     with pytest.raises(BadField, match="spans"):
-        spans_from(pb.SpansReply(spans=[SPAN] * (control.MAX_SPANS + 1)).SerializeToString())
+        spans_from(pb.SpansReply(spans=[SPAN] * (control_parts.MAX_SPANS + 1)).SerializeToString())
 
 
 def test_a_preview_carries_a_true_answer() -> None:

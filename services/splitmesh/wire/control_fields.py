@@ -10,6 +10,7 @@ from splitmesh.wire.checks import check_id
 from splitmesh.wire.subjects import check_token
 
 MAX_NAME_CHARS = 200
+MAX_TEXT_CHARS = 2000
 MAX_KINDS = 64
 """Entries of a map from a kind (outcome, place, way of choosing a worker) to a count."""
 
